@@ -1,0 +1,60 @@
+package ofa
+
+import "math"
+
+// Affine is a batch normalisation in evaluation mode as a scale and a shift per channel: y = x*Scale + Shift.
+type Affine struct {
+	Scale, Shift []float32
+}
+
+// Fold turns the parameters of a batch normalisation into its affine form:
+// scale = weight / sqrt(variance + eps), shift = bias - mean*scale, computed in float64 and rounded once. All
+// slices have one value per channel.
+func Fold(weight, bias, mean, variance []float32, eps float64) Affine {
+	a := Affine{make([]float32, len(weight)), make([]float32, len(weight))}
+	for i := range weight {
+		scale := float64(weight[i]) / math.Sqrt(float64(variance[i])+eps)
+		a.Scale[i] = float32(scale)
+		a.Shift[i] = float32(float64(bias[i]) - float64(mean[i])*scale)
+	}
+	return a
+}
+
+// Kernel derives the depthwise kernels of size k from the stored ones as OFA does (elastic kernel size): from
+// the largest size down, take the centre of the kernel, and apply the block's transform matrix to it. stored
+// is [channels][max][max], the result [channels][k][k]. matrix returns the to*to x to*to matrix that leads
+// from one size to the next smaller one of the Space, or nil for the identity. Sums are in float64.
+func (s *Space) Kernel(stored []float32, channels, k int, matrix func(from, to int) []float32) []float32 {
+	size := s.MaxKernel()
+	cur := stored[:channels*size*size]
+	for i := len(s.Kernels) - 1; s.Kernels[i] > k; i-- {
+		to := s.Kernels[i-1]
+		cur = shrink(cur, channels, size, to, matrix(size, to))
+		size = to
+	}
+	return cur
+}
+
+func shrink(src []float32, channels, from, to int, matrix []float32) []float32 {
+	taps, margin := to*to, (from-to)/2
+	dst := make([]float32, channels*taps)
+	centre := make([]float64, taps)
+	for c := range channels {
+		for i := range taps {
+			centre[i] = float64(src[c*from*from+(i/to+margin)*from+i%to+margin])
+		}
+		out := dst[c*taps : (c+1)*taps]
+		for i := range out {
+			if matrix == nil {
+				out[i] = float32(centre[i])
+				continue
+			}
+			var sum float64
+			for j, v := range centre {
+				sum += float64(matrix[i*taps+j]) * v
+			}
+			out[i] = float32(sum)
+		}
+	}
+	return dst
+}
