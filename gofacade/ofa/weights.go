@@ -10,14 +10,23 @@ type Affine struct {
 // Fold turns the parameters of a batch normalisation into its affine form:
 // scale = weight / sqrt(variance + eps), shift = bias - mean*scale, computed in float64 and rounded once. All
 // slices have one value per channel.
-func Fold(weight, bias, mean, variance []float32, eps float64) Affine {
-	a := Affine{make([]float32, len(weight)), make([]float32, len(weight))}
-	for i := range weight {
-		scale := float64(weight[i]) / math.Sqrt(float64(variance[i])+eps)
-		a.Scale[i] = float32(scale)
-		a.Shift[i] = float32(float64(bias[i]) - float64(mean[i])*scale)
+func Fold[T float32 | float64](weight, bias []float32, mean, variance []T, eps float64) Affine {
+	scale, shift := FoldExact(weight, bias, mean, variance, eps)
+	a := Affine{make([]float32, len(scale)), make([]float32, len(shift))}
+	for i := range scale {
+		a.Scale[i], a.Shift[i] = float32(scale[i]), float32(shift[i])
 	}
 	return a
+}
+
+// FoldExact is Fold without the rounding.
+func FoldExact[T float32 | float64](weight, bias []float32, mean, variance []T, eps float64) (scale, shift []float64) {
+	scale, shift = make([]float64, len(weight)), make([]float64, len(weight))
+	for i := range weight {
+		scale[i] = float64(weight[i]) / math.Sqrt(float64(variance[i])+eps)
+		shift[i] = float64(bias[i]) - float64(mean[i])*scale[i]
+	}
+	return scale, shift
 }
 
 // Kernel derives the depthwise kernels of size k from the stored ones as OFA does (elastic kernel size): from

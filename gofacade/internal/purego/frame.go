@@ -1,0 +1,145 @@
+package purego
+
+import "github.com/dynofa/dynofa/gofacade/ofa"
+
+// frame is the memory that one image passes through.
+type frame[T float] struct {
+	image []float32 // the caller's, during a run
+	buf   [buffers][]T
+	sums  []T // [outSide][channels]: per row, for squeeze-excitation
+	mean  []T // [channels]
+	tight []T // [squeeze]
+	gate  []T // [channels]
+}
+
+// newFrame sizes a frame for every Subnet of the Space up to a resolution: the largest one needs most of
+// everything.
+func newFrame[T float](s *ofa.Space, resolution int) *frame[T] {
+	n := s.Largest()
+	n.Resolution = resolution
+	f := &frame[T]{}
+	var size [buffers]int
+	side := ofa.Strided(resolution, s.Stem.Stride)
+	size[mapA] = side * side * s.Stem.Channels
+	var sums, channels, tight, last int
+	for _, b := range s.Blocks(n) {
+		if b.Expand > 0 {
+			size[expanded] = max(size[expanded], b.InSide*b.InSide*b.Mid)
+		}
+		size[filtered] = max(size[filtered], b.OutSide*b.OutSide*b.Mid)
+		size[mapA] = max(size[mapA], b.OutSide*b.OutSide*b.Out)
+		if b.Squeeze > 0 {
+			sums = max(sums, b.OutSide*b.Mid)
+			channels = max(channels, b.Mid)
+			tight = max(tight, b.Squeeze)
+		}
+		last = b.OutSide
+	}
+	size[mapB] = size[mapA]
+	wide := max(s.Head.Expand, s.Head.Features)
+	size[expanded] = max(size[expanded], last*last*wide)
+	size[vector], size[features], size[logits] = wide, s.Head.Features, s.Classes
+	for i := range f.buf {
+		f.buf[i] = make([]T, size[i])
+	}
+	f.sums, f.mean, f.tight, f.gate = make([]T, sums), make([]T, channels), make([]T, tight), make([]T, channels)
+	return f
+}
+
+// scratchSize is the number of values that conv needs beside the frame, for any Subnet of the Space.
+func scratchSize(s *ofa.Space) int {
+	n := 27
+	for _, b := range s.Blocks(s.Largest()) {
+		n = max(n, b.Mid)
+	}
+	return n * tilePixels
+}
+
+// tile is the part of the step's output that tile i covers.
+func (st *step[T]) tile(f *frame[T], i int) (out []T, from, to int) {
+	switch st.kind {
+	case depthwiseStep:
+		row := st.outSide * st.out
+		return f.buf[st.dst][i*row : (i+1)*row], i, i + 1
+	case denseStep:
+		from, to = i*tilePixels, min((i+1)*tilePixels, st.out)
+		return f.buf[st.dst][from:to], from, to
+	default:
+		from, to = i*tilePixels, min((i+1)*tilePixels, st.outSide*st.outSide)
+		return f.buf[st.dst][from*st.out : to*st.out], from, to
+	}
+}
+
+// conv computes the raw results of tile i.
+func (st *step[T]) conv(g gemmFunc[T], f *frame[T], scratch []T, i int) {
+	switch st.kind {
+	case stemStep:
+		out, from, to := st.tile(f, i)
+		columns(scratch, f.image, st.inSide, st.outSide, st.step, from, to)
+		g.pointwise(out, scratch, st.w, to-from, st.in, st.out, st.stride)
+	case pointwiseStep:
+		out, from, to := st.tile(f, i)
+		x := f.buf[st.src][from*st.in : to*st.in]
+		if st.gated {
+			gate(scratch, x, f.gate[:st.in])
+			x = scratch[:len(x)]
+		}
+		g.pointwise(out, x, st.w, to-from, st.in, st.out, st.stride)
+	case depthwiseStep:
+		out, row, _ := st.tile(f, i)
+		depthwise(out, f.buf[st.src], st.w, st.inSide, st.outSide, st.out, st.kernel, st.step, st.stride, row)
+	case squeezeStep:
+		st.excitation(f)
+	case poolStep:
+		average(f.buf[st.dst][:st.out], f.buf[st.src][:st.outSide*st.outSide*st.in], st.outSide*st.outSide)
+	case denseStep:
+		out, from, _ := st.tile(f, i)
+		var bias []T
+		if st.bias != nil {
+			bias = st.bias[from:]
+		}
+		dense(out, f.buf[st.src][:st.in], st.w[from*st.stride:], bias, st.stride)
+	}
+}
+
+// finish turns the raw results of tile i into the step's output.
+func (st *step[T]) finish(f *frame[T], i int) {
+	switch st.kind {
+	case stemStep, pointwiseStep, depthwiseStep:
+		out, from, to := st.tile(f, i)
+		st.norm.apply(out, st.act)
+		if st.hasResidual {
+			add(out, f.buf[st.residual][from*st.out:to*st.out])
+		}
+		if st.sums {
+			sum := f.sums[i*st.out : (i+1)*st.out]
+			clear(sum)
+			addRows(sum, out)
+		}
+	case denseStep:
+		out, _, _ := st.tile(f, i)
+		activate(out, st.act)
+	}
+}
+
+// excitation turns the row sums that the depthwise step left into one factor a channel (squeeze-excitation, Hu
+// et al. 2018, with MobileNetV3's hard sigmoid).
+func (st *step[T]) excitation(f *frame[T]) {
+	mean, tight, factors := f.mean[:st.in], f.tight[:st.squeeze], f.gate[:st.in]
+	average(mean, f.sums[:st.outSide*st.in], st.outSide*st.outSide)
+	dense(tight, mean, st.reduce, st.reduceB, st.stride)
+	activate(tight, ofa.ReLU)
+	dense(factors, tight, st.excite, st.exciteB, st.squeezeStride)
+	for c, x := range factors {
+		factors[c] = hSigmoid(x)
+	}
+}
+
+// average sums the rows of x, [rows][len(mean)], and divides by count.
+func average[T float](mean, x []T, count int) {
+	clear(mean)
+	addRows(mean, x)
+	for c := range mean {
+		mean[c] /= T(count)
+	}
+}
