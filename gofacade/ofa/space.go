@@ -20,18 +20,19 @@ const (
 // the width multiplier. The zero Space is not valid; [MobileNetV3] and [ProxylessNAS] make valid ones, and
 // other MBConv supernets are other values. A Space is immutable by convention once it is in use.
 type Space struct {
-	Family      string     `json:"family"`      // e.g. "ofa-mbv3"; a label, no behaviour hangs on it
-	Width       float64    `json:"width"`       // width multiplier the channels came from; a label
-	Classes     int        `json:"classes"`     // length of the logits
-	BNEps       float64    `json:"bn_eps"`      // epsilon of every batch normalisation
-	Stem        Stem       `json:"stem"`        // 3x3 convolution from 3 channels
-	First       First      `json:"first"`       // depthwise 3x3 and pointwise, not elastic
-	Stages      []Stage    `json:"stages"`      // the elastic stages
-	Head        Head       `json:"head"`        // what follows the last stage
-	Kernels     []int      `json:"kernels"`     // legal depthwise kernel sizes, ascending, of 3, 5, 7
-	Expands     []int      `json:"expands"`     // legal expand ratios, ascending
-	Resolutions []int      `json:"resolutions"` // legal image sides in pixels, ascending
-	Preprocess  Preprocess `json:"preprocess"`  // what happens to an image before the stem
+	Family      string     `json:"family"`           // e.g. "ofa-mbv3"; a label, no behaviour hangs on it
+	Width       float64    `json:"width"`            // width multiplier the channels came from; a label
+	Classes     int        `json:"classes"`          // length of the logits
+	BNEps       float64    `json:"bn_eps"`           // epsilon of every batch normalisation
+	Stem        Stem       `json:"stem"`             // 3x3 convolution from 3 channels
+	First       First      `json:"first"`            // depthwise 3x3 and pointwise, not elastic
+	Stages      []Stage    `json:"stages"`           // the elastic stages
+	Head        Head       `json:"head"`             // what follows the last stage
+	Kernels     []int      `json:"kernels"`          // legal depthwise kernel sizes, ascending, of 3, 5, 7
+	Expands     []int      `json:"expands"`          // legal expand ratios, ascending
+	Resolutions []int      `json:"resolutions"`      // legal image sides in pixels, ascending
+	Preprocess  Preprocess `json:"preprocess"`       // what happens to an image before the stem
+	Labels      []string   `json:"labels,omitempty"` // names of the classes in the order of the logits, or none
 }
 
 // Stem is the first convolution: 3x3, padding 1, then BN and Act.
@@ -173,6 +174,14 @@ const (
 	maxExpand     = 32
 )
 
+// Label is the name of a class, or its number where the Space has no names.
+func (s *Space) Label(class int) string {
+	if class < len(s.Labels) {
+		return s.Labels[class]
+	}
+	return fmt.Sprintf("class %d", class)
+}
+
 // Validate says what is wrong with the Space itself, as a [*FieldError], or nil.
 func (s *Space) Validate() error {
 	channels := func(field string, v int) error { return between(field, v, 1, maxChannels) }
@@ -199,6 +208,9 @@ func (s *Space) Validate() error {
 	}
 	if s.First.Residual && (s.First.Stride != 1 || s.First.Channels != s.Stem.Channels) {
 		checks = append(checks, &FieldError{"first.residual", true, "false, unless the stride is 1 and the channels are the stem's"})
+	}
+	if n := len(s.Labels); n != 0 && n != s.Classes {
+		checks = append(checks, &FieldError{"labels (number)", n, fmt.Sprintf("%d, one a class, or none", s.Classes)})
 	}
 	for _, k := range s.Kernels {
 		checks = append(checks, oneOf("kernels", k, []int{3, 5, 7}))
