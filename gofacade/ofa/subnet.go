@@ -81,16 +81,16 @@ func (s *Space) CheckArch(n Subnet) error {
 		}
 	}
 	for i, d := range n.Depths {
-		if err := oneOf(fmt.Sprintf("d[%d]", i), d, s.Stages[i].Depths); err != nil {
-			return err
+		if !slices.Contains(s.Stages[i].Depths, d) {
+			return oneOf(fmt.Sprintf("d[%d]", i), d, s.Stages[i].Depths)
 		}
 	}
 	for i := range slots {
-		if err := oneOf(fmt.Sprintf("ks[%d]", i), n.Kernels[i], s.Kernels); err != nil {
-			return err
+		if !slices.Contains(s.Kernels, n.Kernels[i]) {
+			return oneOf(fmt.Sprintf("ks[%d]", i), n.Kernels[i], s.Kernels)
 		}
-		if err := oneOf(fmt.Sprintf("e[%d]", i), n.Expands[i], s.Expands); err != nil {
-			return err
+		if !slices.Contains(s.Expands, n.Expands[i]) {
+			return oneOf(fmt.Sprintf("e[%d]", i), n.Expands[i], s.Expands)
 		}
 	}
 	return between("r", n.Resolution, 1, maxResolution)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/bundle/bundletest"
 	"github.com/dynofa/dynofa/gofacade/internal/reference"
 	"github.com/dynofa/dynofa/gofacade/ofa"
@@ -72,7 +73,7 @@ func TestRunEqualsReference(t *testing.T) {
 					n.Resolution = largest
 				}
 				image := randomImage(rng, n.Resolution)
-				want := reference.Forward(s, n, c.Tensor, reference.Norms(s, n, c.Tensor), image)
+				want := reference.Forward(s, n, c.Tensor, bundle.FoldNorms(s, n, c.Tensor), image)
 				var first []float32
 				for threads, session := range sessions {
 					p, err := m.Plan(n, nil)

@@ -1,0 +1,113 @@
+package dynofa_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dynofa/dynofa/gofacade/bundle"
+	"github.com/dynofa/dynofa/gofacade/bundle/bundletest"
+	"github.com/dynofa/dynofa/gofacade/dynofa"
+	"github.com/dynofa/dynofa/gofacade/ofa"
+)
+
+// write makes a bundle with two levels.
+func write(t testing.TB) string {
+	space := ofa.MobileNetV3(0.25, 10)
+	c := bundletest.Random(space, 1)
+	bundletest.AddLevel(c, space.Smallest())
+	bundletest.AddLevel(c, space.Uniform(5, 4, 3, 160))
+	path := filepath.Join(t.TempDir(), "m.dofa")
+	require.NoError(t, bundle.Write(path, c))
+	return path
+}
+
+func TestSessionsOutliveTheirBundle(t *testing.T) {
+	m, err := dynofa.Open(write(t), nil)
+	require.NoError(t, err)
+	s, err := m.NewSession(nil)
+	require.NoError(t, err)
+	defer s.Close()
+	require.NoError(t, s.Select(0))
+	image, before, after := make([]float32, 128*128*3), make([]float32, 10), make([]float32, 10)
+	require.NoError(t, s.Run(context.Background(), image, before))
+	require.NoError(t, m.Close())
+	require.NoError(t, s.Select(0))
+	require.NoError(t, s.Run(context.Background(), image, after))
+	require.Equal(t, before, after)
+	require.NoError(t, s.Configure(m.Space().Largest()))
+	require.Len(t, m.Levels()[1].Norms, len(m.Space().Norms(m.Levels()[1].Subnet)))
+}
+
+func TestOpenNamesTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bad.dofa")
+	_, err := dynofa.Open(path, nil)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.NoError(t, os.WriteFile(path, []byte("no bundle at all"), 0o600))
+	_, err = dynofa.Open(path, nil)
+	require.ErrorContains(t, err, path)
+}
+
+func TestClassify(t *testing.T) {
+	require.Equal(t, []int{2, 0}, dynofa.Classify([]float32{1, -1, 3, 1}, 2))
+	require.Equal(t, []int{0, 1}, dynofa.Classify([]float32{1, 1}, 5))
+}
+
+func ExampleOpen() {
+	m, err := dynofa.Open("../../models/fashion/fashion.dofa", nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer m.Close()
+	s, err := m.NewSession(&dynofa.Config{Threads: 2})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+	if err := s.Select(0); err != nil {
+		fmt.Println(err)
+		return
+	}
+	r := s.Subnet().Resolution
+	image, logits := make([]float32, r*r*3), make([]float32, m.Classes())
+	if err := s.Run(context.Background(), image, logits); err != nil {
+		fmt.Println(err)
+	}
+	fmt.Println(len(logits), "logits from level", s.Level())
+	// Output: 10 logits from level 0
+}
+
+// BenchmarkSwitch is the cost of making another network current: a level, a remembered sub-network, and one
+// that has to be planned.
+func BenchmarkSwitch(b *testing.B) {
+	m, err := dynofa.Open(write(b), nil)
+	require.NoError(b, err)
+	defer m.Close()
+	s, err := m.NewSession(nil)
+	require.NoError(b, err)
+	defer s.Close()
+	rng := rand.New(rand.NewPCG(1, 1))
+	known := []ofa.Subnet{m.Space().Sample(rng), m.Space().Sample(rng)}
+	b.Run("level", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			_ = s.Select(i % 2)
+		}
+	})
+	b.Run("remembered", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			_ = s.Configure(known[i%2])
+		}
+	})
+	b.Run("new", func(b *testing.B) {
+		for b.Loop() {
+			_ = s.Configure(m.Space().Sample(rng))
+		}
+	})
+}

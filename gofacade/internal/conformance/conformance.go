@@ -1,0 +1,313 @@
+// Package conformance is the one suite that every engine has to pass, through the public API. A backend's test
+// is one line: conformance.Run(t, "purego").
+package conformance
+
+import (
+	"context"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dynofa/dynofa/gofacade/bundle"
+	"github.com/dynofa/dynofa/gofacade/bundle/bundletest"
+	"github.com/dynofa/dynofa/gofacade/dynofa"
+	"github.com/dynofa/dynofa/gofacade/internal/reference"
+	"github.com/dynofa/dynofa/gofacade/ofa"
+)
+
+// tolerance is for float32 arithmetic through 20 blocks, relative to the largest logit. PyTorch's own float32
+// results differ from float64 by up to 2e-6 of it on networks of this depth.
+const tolerance = 1e-5
+
+// Run checks a backend.
+func Run(t *testing.T, backend string) {
+	for name, space := range Spaces() {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, backend, space)
+			t.Run("logits equal the reference", f.logits)
+			t.Run("levels run with their own normalisation", f.levels)
+			t.Run("a batch equals its images", f.batch)
+			t.Run("switching leaves no trace", f.switching)
+			t.Run("sessions share a model", f.sessions)
+			t.Run("the hot path allocates nothing", f.allocations)
+			t.Run("errors keep the session", f.errors)
+			t.Run("calibration", f.calibration)
+			t.Run("use after close", f.closed)
+		})
+	}
+}
+
+// Spaces are small supernets that between them use every feature of a Space.
+func Spaces() map[string]*ofa.Space {
+	small := &ofa.Space{
+		Family: "small-images", Width: 1, Classes: 10, BNEps: 1e-5,
+		Stem:  ofa.Stem{Channels: 16, Stride: 1, Act: ofa.HSwish},
+		First: ofa.First{Channels: 16, Stride: 2, Act: ofa.ReLU, SE: true},
+		Stages: []ofa.Stage{
+			{Channels: 16, Stride: 1, Act: ofa.ReLU, Depths: []int{1, 2, 3}},
+			{Channels: 32, Stride: 2, Act: ofa.HSwish, SE: true, Depths: []int{1, 2}},
+			{Channels: 36, Stride: 2, Act: ofa.HSwish, SE: true, Depths: []int{2}},
+		},
+		Head:    ofa.Head{Expand: 100, Features: 130, Act: ofa.HSwish},
+		Kernels: []int{3, 5, 7}, Expands: []int{2, 3, 4}, Resolutions: []int{16, 20, 25, 28},
+		Preprocess: ofa.ImageNet(),
+	}
+	mbv3, proxyless := ofa.MobileNetV3(0.25, 10), ofa.ProxylessNAS(0.25, 21)
+	mbv3.Resolutions, proxyless.Resolutions = []int{32, 48, 65}, []int{32, 40, 49}
+	return map[string]*ofa.Space{"mbv3": mbv3, "proxyless": proxyless, "small images": small}
+}
+
+type fixture struct {
+	backend  string
+	space    *ofa.Space
+	contents *bundle.Contents
+	model    *dynofa.Model
+	rng      *rand.Rand
+}
+
+func newFixture(t *testing.T, backend string, space *ofa.Space) *fixture {
+	require.NoError(t, space.Validate())
+	f := &fixture{backend: backend, space: space, contents: bundletest.Random(space, 77), rng: rand.New(rand.NewPCG(1, 2))}
+	for range 3 {
+		bundletest.AddLevel(f.contents, space.Sample(f.rng))
+	}
+	f.model = f.open(t)
+	return f
+}
+
+func (f *fixture) open(t *testing.T) *dynofa.Model {
+	m, err := dynofa.New(f.contents, &dynofa.Config{Backend: f.backend})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, m.Close()) })
+	return m
+}
+
+func (f *fixture) session(t *testing.T, threads int) *dynofa.Session {
+	s, err := f.model.NewSession(&dynofa.Config{Backend: f.backend, Threads: threads})
+	require.NoError(t, err)
+	require.Equal(t, f.backend, s.Backend())
+	require.Equal(t, threads, s.Threads())
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	return s
+}
+
+func (f *fixture) image(r int) []float32 {
+	image := make([]float32, r*r*3)
+	for i := range image {
+		image[i] = float32(f.rng.NormFloat64())
+	}
+	return image
+}
+
+// run executes the current sub-network.
+func run(t *testing.T, s *dynofa.Session, classes int, image []float32) []float32 {
+	logits := make([]float32, classes)
+	require.NoError(t, s.Run(context.Background(), image, logits))
+	return logits
+}
+
+func requireClose(t *testing.T, want []float64, got []float32, what string) {
+	t.Helper()
+	var diff, largest float64
+	for i := range want {
+		diff = math.Max(diff, math.Abs(float64(got[i])-want[i]))
+		largest = math.Max(largest, math.Abs(want[i]))
+	}
+	require.LessOrEqual(t, diff, tolerance*largest, what)
+}
+
+func (f *fixture) logits(t *testing.T) {
+	for _, threads := range []int{1, 2} {
+		s := f.session(t, threads)
+		subnets := []ofa.Subnet{f.space.Smallest(), f.space.Largest()}
+		for range 10 {
+			subnets = append(subnets, f.space.Sample(f.rng))
+		}
+		for _, n := range subnets {
+			image := f.image(n.Resolution)
+			require.NoError(t, s.Configure(n))
+			require.Equal(t, f.space.Canonical(n), s.Subnet())
+			require.Equal(t, -1, s.Level())
+			want := reference.Forward(f.space, n, f.contents.Tensor, bundle.FoldNorms(f.space, n, f.contents.Tensor), image)
+			requireClose(t, want, run(t, s, f.space.Classes, image), f.space.Text(n))
+		}
+	}
+}
+
+func (f *fixture) levels(t *testing.T) {
+	s := f.session(t, 1)
+	for i, l := range f.contents.Levels {
+		require.NoError(t, s.Select(i))
+		require.Equal(t, i, s.Level())
+		require.Equal(t, f.space.Canonical(l.Subnet), s.Subnet())
+		image := f.image(l.Subnet.Resolution)
+		want := reference.Forward(f.space, l.Subnet, f.contents.Tensor, l.Norms, image)
+		requireClose(t, want, run(t, s, f.space.Classes, image), "level")
+		require.NoError(t, s.ConfigureNorms(l.Subnet, l.Norms))
+		require.Equal(t, -1, s.Level())
+		requireClose(t, want, run(t, s, f.space.Classes, image), "the level's normalisation by hand")
+	}
+}
+
+func (f *fixture) batch(t *testing.T) {
+	s := f.session(t, 2)
+	n := f.space.Smallest()
+	require.NoError(t, s.Configure(n))
+	var images, want []float32
+	for range 3 {
+		image := f.image(n.Resolution)
+		images = append(images, image...)
+		want = append(want, run(t, s, f.space.Classes, image)...)
+	}
+	got := make([]float32, len(want))
+	require.NoError(t, s.RunBatch(context.Background(), 3, images, got))
+	require.Equal(t, want, got)
+}
+
+func (f *fixture) switching(t *testing.T) {
+	s := f.session(t, 1)
+	var want [][]float32
+	var images [][]float32
+	for i, l := range f.contents.Levels {
+		images = append(images, f.image(l.Subnet.Resolution))
+		require.NoError(t, s.Select(i))
+		want = append(want, run(t, s, f.space.Classes, images[i]))
+	}
+	for range 50 {
+		i := f.rng.IntN(len(want))
+		if f.rng.IntN(3) == 0 {
+			n := f.space.Sample(f.rng)
+			require.NoError(t, s.Configure(n))
+			run(t, s, f.space.Classes, f.image(n.Resolution))
+		}
+		require.NoError(t, s.Select(i))
+		require.Equal(t, want[i], run(t, s, f.space.Classes, images[i]))
+	}
+}
+
+func (f *fixture) sessions(t *testing.T) {
+	image := f.image(f.contents.Levels[0].Subnet.Resolution)
+	first := f.session(t, 1)
+	require.NoError(t, first.Select(0))
+	want := run(t, first, f.space.Classes, image)
+	var wg sync.WaitGroup
+	for range 4 {
+		s := f.session(t, 2)
+		wg.Go(func() {
+			for range 5 {
+				got := make([]float32, len(want))
+				if s.Select(0) != nil || s.Run(context.Background(), image, got) != nil {
+					t.Error("a session failed beside others")
+				}
+				for i := range got {
+					if got[i] != want[i] {
+						t.Errorf("logit %d is %v beside other sessions, %v alone", i, got[i], want[i])
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (f *fixture) allocations(t *testing.T) {
+	ctx := context.Background()
+	s := f.session(t, 2)
+	n := f.space.Largest()
+	level := f.contents.Levels[1].Subnet
+	large, small := f.image(n.Resolution), f.image(level.Resolution)
+	logits := make([]float32, f.space.Classes)
+	require.NoError(t, s.Configure(n))
+	require.Zero(t, testing.AllocsPerRun(5, func() {
+		if s.Configure(n) != nil || s.Run(ctx, large, logits) != nil || s.RunBatch(ctx, 1, large, logits) != nil ||
+			s.Select(1) != nil || s.Run(ctx, small, logits) != nil {
+			t.Error("failed")
+		}
+	}))
+}
+
+func (f *fixture) errors(t *testing.T) {
+	ctx := context.Background()
+	s := f.session(t, 1)
+	logits := make([]float32, f.space.Classes)
+	require.ErrorIs(t, s.Run(ctx, f.image(8), logits), dynofa.ErrState)
+	require.NoError(t, s.Select(1))
+	was := s.Subnet()
+
+	require.ErrorIs(t, s.Select(3), dynofa.ErrLevel)
+	require.ErrorIs(t, s.Select(-1), dynofa.ErrLevel)
+	n := f.space.Largest()
+	n.Kernels[1] = 4
+	var field *ofa.FieldError
+	require.ErrorAs(t, s.Configure(n), &field)
+	require.Equal(t, "ks[1]", field.Field)
+	n = f.space.Largest()
+	n.Resolution = f.space.MaxResolution() + 1
+	require.ErrorIs(t, s.Configure(n), dynofa.ErrSize)
+	require.ErrorContains(t, s.ConfigureNorms(f.space.Largest(), f.misfit()), "batch normalisation")
+	require.Equal(t, was, s.Subnet(), "an error must keep the sub-network")
+	require.Equal(t, 1, s.Level())
+
+	image := f.image(was.Resolution)
+	require.ErrorIs(t, s.Run(ctx, image[1:], logits), dynofa.ErrSize)
+	require.ErrorIs(t, s.Run(ctx, image, logits[1:]), dynofa.ErrSize)
+	require.ErrorIs(t, s.Run(ctx, nil, logits), dynofa.ErrSize)
+	require.ErrorIs(t, s.RunBatch(ctx, 2, image, logits), dynofa.ErrSize)
+	require.ErrorIs(t, s.RunBatch(ctx, 0, nil, nil), dynofa.ErrSize)
+	cancelled, cancel := context.WithCancel(ctx)
+	cancel()
+	require.ErrorIs(t, s.Run(cancelled, image, logits), context.Canceled)
+	require.NoError(t, s.Run(ctx, image, logits))
+
+	for _, cfg := range []*dynofa.Config{{Threads: -1}, {Threads: 1 << 20}, {MaxResolution: -1}, {MaxResolution: 1 << 20}, {Backend: "none"}} {
+		_, err := f.model.NewSession(cfg)
+		require.Error(t, err, "%+v", cfg)
+	}
+	_, err := dynofa.New(f.contents, &dynofa.Config{Backend: "none"})
+	require.ErrorContains(t, err, `no backend "none"`)
+}
+
+// misfit is a list of normalisations that fits no sub-network.
+func (f *fixture) misfit() []ofa.Affine { return f.contents.Levels[0].Norms[:1] }
+
+// calibration runs with the estimated statistics, whose exactness is the engine's own test's concern.
+func (f *fixture) calibration(t *testing.T) {
+	n := f.space.Smallest()
+	n.Resolution = f.space.MaxResolution() // the last maps need some pixels, or a variance amplifies every rounding
+	var batch []float32
+	for range 16 {
+		batch = append(batch, f.image(n.Resolution)...)
+	}
+	c, err := f.model.Calibrate(context.Background(), n, func(yield func([]float32, error) bool) { yield(batch, nil) })
+	require.NoError(t, err)
+	require.Equal(t, 16, c.Images)
+	require.Len(t, c.Norms, len(f.space.Norms(n)))
+	s := f.session(t, 1)
+	require.NoError(t, s.ConfigureNorms(n, c.Norms))
+	image := batch[:len(batch)/16]
+	requireClose(t, reference.Forward(f.space, n, f.contents.Tensor, c.Norms, image), run(t, s, f.space.Classes, image), "calibrated")
+	_, err = f.model.Calibrate(context.Background(), n, func(yield func([]float32, error) bool) { yield(nil, context.DeadlineExceeded) })
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+func (f *fixture) closed(t *testing.T) {
+	m := f.open(t)
+	s, err := m.NewSession(nil)
+	require.NoError(t, err)
+	require.NoError(t, s.Select(0))
+	require.NoError(t, m.Close())
+	require.NoError(t, m.Close())
+	_, err = m.NewSession(nil)
+	require.ErrorIs(t, err, dynofa.ErrClosed)
+	_, err = m.Calibrate(context.Background(), f.space.Smallest(), nil)
+	require.ErrorIs(t, err, dynofa.ErrClosed)
+	run(t, s, f.space.Classes, f.image(s.Subnet().Resolution)) // sessions outlive their model
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, s.Select(0), dynofa.ErrClosed)
+	require.ErrorIs(t, s.Configure(f.space.Smallest()), dynofa.ErrClosed)
+	require.ErrorIs(t, s.Run(context.Background(), nil, nil), dynofa.ErrClosed)
+}
