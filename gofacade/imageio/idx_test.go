@@ -259,7 +259,7 @@ func TestWriteIDXErrors(t *testing.T) {
 
 // TestFashionMNIST reads the set of Debian's package dataset-fashion-mnist.
 func TestFashionMNIST(t *testing.T) {
-	const dir = "/usr/share/dataset-fashion-mnist"
+	const dir = "/usr/share/datasets/fashion-mnist"
 	if _, err := os.Stat(dir); err != nil {
 		t.Skipf("SKIPPED: Debian package dataset-fashion-mnist is not installed (%v); no real IDX set was read", err)
 	}

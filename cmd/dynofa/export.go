@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dynofa/dynofa/gofacade/bundle"
+	"github.com/dynofa/dynofa/gofacade/ofa"
+	"github.com/dynofa/dynofa/gofacade/onnx"
+)
+
+type exportCmd struct {
+	Bundle string `arg:"" help:"Bundle or checkpoint."`
+	Level  *int   `help:"Level of the library." xor:"what"`
+	Subnet string `help:"Any sub-network of the space, with the supernet's own batch normalisation." placeholder:"JSON" xor:"what"`
+	Output string `short:"o" required:"" help:"File to write." placeholder:"net.onnx"`
+}
+
+func (c *exportCmd) Run(e *env) (err error) {
+	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})
+	if err != nil {
+		return err
+	}
+	n, norms, err := c.choose(contents)
+	if err != nil {
+		return err
+	}
+	err = writeFile(c.Output, func(w io.Writer) error {
+		return onnx.Write(w, contents.Space, n, contents.Tensor, norms, &onnx.Options{Version: version(), Metadata: metadata(contents.Space)})
+	})
+	if err != nil {
+		return err
+	}
+	e.printf("%s: sub-network %s\n", c.Output, contents.Space.Text(n))
+	return nil
+}
+
+// choose is the given level or sub-network, else the most accurate level, else the largest sub-network.
+func (c *exportCmd) choose(contents *bundle.Contents) (ofa.Subnet, []ofa.Affine, error) {
+	space, levels := contents.Space, contents.Levels
+	n := space.Largest()
+	switch {
+	case c.Subnet != "":
+		var err error
+		if n, err = space.Parse(c.Subnet); err != nil {
+			return n, nil, err
+		}
+	case c.Level != nil && (*c.Level < 0 || *c.Level >= len(levels)):
+		return n, nil, fmt.Errorf("level %d: %s has %d levels", *c.Level, c.Bundle, len(levels))
+	case c.Level != nil:
+		return levels[*c.Level].Subnet, levels[*c.Level].Norms, nil
+	case len(levels) > 0:
+		last := levels[len(levels)-1]
+		return last.Subnet, last.Norms, nil
+	}
+	return n, bundle.FoldNorms(space, n, contents.Tensor), nil
+}
+
+// metadata tells a reader of the file what the logits mean.
+func metadata(s *ofa.Space) map[string]string {
+	if len(s.Labels) == 0 {
+		return nil
+	}
+	return map[string]string{"labels": strings.Join(s.Labels, "\n")}
+}
+
+// writeFile writes beside the file, syncs and renames, so that an existing file survives a failure.
+func writeFile(path string, write func(io.Writer) error) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), ".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	w := bufio.NewWriter(f)
+	err = write(w)
+	if err == nil {
+		err = w.Flush()
+	}
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,94 @@
+// Command dynofa imports Once-for-All supernets, runs any of their sub-networks, and measures them. Each verb
+// has a file of its own; "dynofa VERB --help" explains it.
+//
+// Exit codes: 0 fine, 1 the answer is no (beyond tolerance, regression, infeasible), 2 wrong usage or input, 3
+// inconclusive. Errors go to stderr in one line: what, where, what was expected.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+type cli struct {
+	Import    importCmd    `cmd:"" help:"Turn a checkpoint (.pth, .safetensors) into a bundle."`
+	Info      infoCmd      `cmd:"" help:"Show a bundle's space and levels, and this build's engines."`
+	Run       runCmd       `cmd:"" help:"Classify images."`
+	Verify    verifyCmd    `cmd:"" help:"Compare logits with a reference file."`
+	Score     scoreCmd     `cmd:"" help:"MACs, parameters, predicted accuracy and latency of sub-networks."`
+	Calibrate calibrateCmd `cmd:"" help:"Estimate the batch normalisation of sub-networks and add them to a bundle as levels."`
+	Eval      evalCmd      `cmd:"" help:"Measure top-1 and top-5 accuracy over a data set."`
+	Export    exportCmd    `cmd:"" help:"Write one sub-network as ONNX."`
+	Demo      demoCmd      `cmd:"" help:"Classify real images at every level, then switch levels while the CPU is taken away."`
+	Version   versionCmd   `cmd:"" help:"Show the version."`
+	Burn      burnCmd      `cmd:"" hidden:"" help:"Keep a CPU busy; the demo's other load."`
+}
+
+// env is what verbs get to know of the outside.
+type env struct {
+	ctx            context.Context
+	stdout, stderr io.Writer
+}
+
+const (
+	exitNo    = 1 // the answer is no
+	exitUsage = 2 // wrong usage or input
+)
+
+// negative is an error that means "no" and not "wrong input".
+type negative struct{ error }
+
+func run(args []string, stdout, stderr io.Writer) (code int) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	e := &env{ctx, stdout, stderr}
+	var c cli
+	exited := false
+	parser, err := kong.New(&c, kong.Name("dynofa"),
+		kong.Description("One Once-for-All supernet as thousands of networks, in place."),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(n int) { code, exited = n, true }), // --help
+		kong.Bind(e))
+	if err != nil {
+		panic(err) // the tags above are wrong
+	}
+	parsed, err := parser.Parse(args)
+	if exited {
+		return code
+	}
+	if err == nil {
+		err = parsed.Run()
+	}
+	if err == nil {
+		return 0
+	}
+	message := err.Error()
+	if !strings.HasPrefix(message, "dynofa: ") {
+		message = "dynofa: " + message
+	}
+	fmt.Fprintln(stderr, strings.ReplaceAll(message, "\n", "; "))
+	if errors.As(err, &negative{}) {
+		return exitNo
+	}
+	return exitUsage
+}
+
+// json prints v for machines.
+func (e *env) json(v any) error {
+	enc := json.NewEncoder(e.stdout)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func (e *env) printf(format string, args ...any) { fmt.Fprintf(e.stdout, format, args...) }

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"image"
+	"image/color"
+	"image/png"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dynofa/dynofa/gofacade/bundle"
+	"github.com/dynofa/dynofa/gofacade/bundle/bundletest"
+	"github.com/dynofa/dynofa/gofacade/imageio"
+	"github.com/dynofa/dynofa/gofacade/ofa"
+)
+
+// command runs the command and returns its exit code and what it printed.
+func command(args ...string) (code int, stdout, stderr string) {
+	var out, errs bytes.Buffer
+	code = run(args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// succeed runs the command and returns what it printed.
+func succeed(t *testing.T, args ...string) string {
+	t.Helper()
+	code, out, errs := command(args...)
+	require.Zero(t, code, "dynofa %s: %s", strings.Join(args, " "), errs)
+	return out
+}
+
+// reference is a path into the reference data beside the repository; the test is skipped without them.
+func reference(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join("..", "..", "..", "shared", "reference", name)
+	if _, err := os.Stat(path); os.IsNotExist(err) {
+		t.Skipf("SKIPPED: reference data absent: %s", path)
+	}
+	return path
+}
+
+func TestVerifyAgainstReference(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short")
+	}
+	for _, c := range []struct {
+		checkpoint, cases string
+		n                 int
+	}{
+		{"tiny_w0.25_c10.pth", "golden_subnets_tiny_w0.25_c10.json", 24},
+		{"tiny_w0.25_c10_legacy.pth", "golden_subnets_tiny_w0.25_c10.json", 24},
+		{"tiny_w0.25_c10_oldkeys.pth", "golden_subnets_tiny_w0.25_c10.json", 24},
+		{"tiny_w0.25_c10_oldkeys_legacy.pth", "golden_subnets_tiny_w0.25_c10.json", 24},
+		{"full_w1.0_c1000.pth", "golden_subnets_full_w1.0_c1000.json", 10},
+		{"tiny_w0.25_c10.pth", "bn_calibration_tiny_w0.25_c10.json", 6},
+		{"tiny_w0.25_c10.pth", "preprocess_cases.json", 8},
+	} {
+		t.Run(c.checkpoint+" "+c.cases, func(t *testing.T) {
+			out := succeed(t, "verify", reference(t, "checkpoints/"+c.checkpoint), reference(t, c.cases), "--json", "--threads", "2")
+			var v verdict
+			require.NoError(t, json.Unmarshal([]byte(out), &v))
+			require.Equal(t, c.n, v.Cases)
+			require.LessOrEqual(t, v.WorstRelative, 1e-5, v.WorstCase)
+			require.Positive(t, v.WorstRelative, "float32 cannot equal float64 to the last digit: was anything compared?")
+		})
+	}
+}
+
+func TestVerifySaysNo(t *testing.T) {
+	code, _, errs := command("verify", reference(t, "checkpoints/tiny_w0.25_c10.pth"), reference(t, "golden_subnets_tiny_w0.25_c10.json"), "--tolerance", "1e-9")
+	require.Equal(t, exitNo, code)
+	require.Contains(t, errs, "expected at most 1e-09")
+}
+
+func TestScoreAgainstReference(t *testing.T) {
+	table := reference(t, "latency_table@jetson_GPU")
+	out := succeed(t, "score", "--specs", reference(t, "predictor_cases.json"), "--width", "1.2", "--predictor", reference(t, "acc_predictor.pth"),
+		"--table", table, "--json")
+	var got []struct {
+		Macs, Params int64
+		Accuracy     float64
+		Latency      float64 `json:"latency_ms"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(out), &got))
+	require.Len(t, got, 200)
+	var accuracy struct{ Cases []struct{ Acc64 float64 } }
+	var latency struct{ Cases []struct{ GPU float64 } }
+	var cost struct {
+		Cases []struct {
+			W struct{ Macs, Params int64 } `json:"w1.2"`
+		}
+	}
+	require.NoError(t, readJSON(reference(t, "predictor_cases.json"), &accuracy))
+	require.NoError(t, readJSON(reference(t, "latency_cases.json"), &latency))
+	require.NoError(t, readJSON(reference(t, "flops_cases.json"), &cost))
+	for i, g := range got {
+		require.InDelta(t, accuracy.Cases[i].Acc64, g.Accuracy, 1e-6)
+		require.InEpsilon(t, latency.Cases[i].GPU, g.Latency, 1e-9)
+		require.Equal(t, cost.Cases[i].W.Macs, g.Macs)
+		require.Equal(t, cost.Cases[i].W.Params, g.Params)
+	}
+	// Without a predictor and a table these are null, and the width is 1.
+	out = succeed(t, "score", "--specs", reference(t, "flops_cases.json"), "--json")
+	require.Contains(t, out, `"accuracy": null`)
+	require.Contains(t, out, `"macs": 63240528`)
+}
+
+func TestImportedLibraryHasItsLevels(t *testing.T) {
+	for name, levels := range map[string]int{"nets_6.pickle": 6, "nets_7.pickle": 7} {
+		t.Run(name, func(t *testing.T) {
+			library := reference(t, name)
+			dir := t.TempDir()
+			plain := filepath.Join(dir, "plain.dofa")
+			require.NoError(t, bundle.Write(plain, bundletest.Random(ofa.MobileNetV3(1.2, 1000), 1)))
+			path := filepath.Join(dir, "m.dofa")
+			out := succeed(t, "import", plain, "-o", path, "--library", library)
+			require.Contains(t, out, "width 1.2, 1000 classes")
+			var i info
+			require.NoError(t, json.Unmarshal([]byte(succeed(t, "info", path, "--json")), &i))
+			require.Len(t, i.Levels, levels)
+			require.Greater(t, i.Levels[levels-1].Accuracy[0].Top1, i.Levels[0].Accuracy[0].Top1)
+		})
+	}
+}
+
+// workshop is a folder with a small bundle and a data set of real shape: random grey images with ten labels.
+func workshop(t *testing.T) (dir, model, data string) {
+	dir = t.TempDir()
+	space := &ofa.Space{
+		Family: "small", Width: 1, Classes: 10, BNEps: 1e-5,
+		Stem: ofa.Stem{Channels: 8, Stride: 1, Act: ofa.HSwish}, First: ofa.First{Channels: 8, Stride: 2, Act: ofa.ReLU},
+		Stages:  []ofa.Stage{{Channels: 16, Stride: 2, Act: ofa.HSwish, SE: true, Depths: []int{1, 2}}},
+		Head:    ofa.Head{Expand: 32, Features: 40, Act: ofa.HSwish},
+		Kernels: []int{3, 5}, Expands: []int{2, 3}, Resolutions: []int{20, 28},
+		Preprocess: ofa.Preprocess{Crop: 1, Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.3, 0.3, 0.3}},
+	}
+	model = filepath.Join(dir, "m.dofa")
+	require.NoError(t, bundle.Write(model, bundletest.Random(space, 1)))
+	data = filepath.Join(dir, "data")
+	for _, split := range []string{"train", "test"} {
+		require.NoError(t, imageio.WriteIDX(data, split, noise(60)))
+	}
+	return dir, model, data
+}
+
+// noise is a data set of n random grey images.
+type noise int
+
+func (n noise) Len() int { return int(n) }
+
+func (n noise) Classes() []string { return strings.Split("abcdefghij", "") }
+
+func (n noise) At(i int) (imageio.Sample, error) {
+	img := image.NewGray(image.Rect(0, 0, 28, 28))
+	rng := rand.New(rand.NewPCG(uint64(i), 1))
+	for p := range img.Pix {
+		img.Pix[p] = color.Gray{Y: uint8(rng.IntN(256))}.Y
+	}
+	return imageio.Sample{Image: img, Label: i % 10, Name: "noise"}, nil
+}
+
+func TestFromBundleToLibrary(t *testing.T) {
+	dir, model, data := workshop(t)
+	specs := filepath.Join(dir, "levels.json")
+	require.NoError(t, os.WriteFile(specs, []byte(`{"cases":[{"ks":[3,3],"e":[2,2],"d":[1],"r":20},{"ks":[5,3],"e":[3,2],"d":[2],"r":28}]}`), 0o600))
+	out := succeed(t, "calibrate", model, "--data", data, "--images", "50", "--batch", "20", "--subnets", specs, "--subnet", "r28_5x3")
+	require.Contains(t, out, "3 levels calibrated")
+	// Once more: a level of the same sub-network is replaced.
+	require.Contains(t, succeed(t, "calibrate", model, "--data", data, "--images", "50", "--batch", "20", "--subnet", "r28_5x3"), "3 in all")
+
+	var report evalReport
+	require.NoError(t, json.Unmarshal([]byte(succeed(t, "eval", model, "--data", data, "--json")), &report))
+	require.Equal(t, 60, report.Images)
+	require.Len(t, report.Levels, 3)
+	for _, l := range report.Levels {
+		require.LessOrEqual(t, l.Low, l.Top1)
+		require.GreaterOrEqual(t, l.High, l.Top1)
+		require.Positive(t, l.Latency.MedianMS)
+	}
+
+	predictions := filepath.Join(dir, "predictions.json")
+	succeed(t, "eval", model, "--data", data, "--record", "--device", "test bench", "--predictions", predictions)
+	var classes map[string][]int
+	require.NoError(t, readJSON(predictions, &classes))
+	require.Len(t, classes["r20_3x2"], 60)
+	var i info
+	require.NoError(t, json.Unmarshal([]byte(succeed(t, "info", model, "--json")), &i))
+	require.NotEmpty(t, i.Levels)
+	for n, l := range i.Levels {
+		require.Equal(t, "test bench", l.Latency[0].Device)
+		if n > 0 {
+			require.Greater(t, l.Accuracy[0].Top1, i.Levels[n-1].Accuracy[0].Top1)
+			require.GreaterOrEqual(t, l.Latency[0].MedianMS, i.Levels[n-1].Latency[0].MedianMS)
+		}
+	}
+
+	require.Contains(t, succeed(t, "eval", model, "--data", data, "--subnet", "r20_3x2"), "r20_3x2")
+	onnx := filepath.Join(dir, "net.onnx")
+	require.Contains(t, succeed(t, "export", model, "--level", "0", "-o", onnx), "sub-network r")
+	written, err := os.ReadFile(onnx)
+	require.NoError(t, err)
+	require.Contains(t, string(written), "HardSwish")
+
+	picture := filepath.Join(dir, "a.png")
+	f, err := os.Create(picture)
+	require.NoError(t, err)
+	sample, _ := noise(1).At(0)
+	require.NoError(t, png.Encode(f, sample.Image))
+	require.NoError(t, f.Close())
+	var result runReport
+	require.NoError(t, json.Unmarshal([]byte(succeed(t, "run", model, picture, "--subnet", `{"ks":[3,3],"e":[2,2],"d":[1],"r":[20]}`, "--json")), &result))
+	require.Equal(t, "r20_3x2", result.Subnet)
+	require.Len(t, result.Images[0].Top, 5)
+	require.Contains(t, succeed(t, "run", model, picture), "class ")
+}
+
+func TestDemo(t *testing.T) {
+	dir, model, data := workshop(t)
+	succeed(t, "calibrate", model, "--data", data, "--images", "50", "--subnet", "r20_3x2", "--subnet", "r28_5x3.5x3")
+	out := filepath.Join(dir, "out")
+	text := succeed(t, "demo", "--bundle", model, "--data", data, "-o", out, "--seconds", "200ms")
+	require.Contains(t, text, "top-1 %")
+	var report liveReport
+	require.NoError(t, readJSON(filepath.Join(out, "trace.json"), &report))
+	require.NotEmpty(t, report.Frames)
+	for _, name := range []string{"front.svg", "front.png", "trace.svg", "trace.png"} {
+		info, err := os.Stat(filepath.Join(out, name))
+		require.NoError(t, err)
+		require.Greater(t, info.Size(), int64(1000), name)
+	}
+}
+
+func TestErrorsAreOneLineAndSayWhatWasExpected(t *testing.T) {
+	dir, model, data := workshop(t)
+	junk := filepath.Join(dir, "junk")
+	require.NoError(t, os.WriteFile(junk, []byte("junk"), 0o600))
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no verb":             {[]string{}, "expected"},
+		"unknown verb":        {[]string{"fly"}, "fly"},
+		"missing file":        {[]string{"info", filepath.Join(dir, "none.dofa")}, "none.dofa"},
+		"no bundle":           {[]string{"info", junk}, junk},
+		"no checkpoint":       {[]string{"import", junk, "-o", filepath.Join(dir, "o.dofa")}, junk},
+		"wrong width":         {[]string{"import", model, "-o", filepath.Join(dir, "o.dofa"), "--width", "3"}, "width"},
+		"illegal field":       {[]string{"run", model, junk, "--subnet", `{"ks":[4,3],"e":[2,2],"d":[1],"r":20}`}, "ks[0] is 4, expected one of [3 5]"},
+		"no level":            {[]string{"run", model, junk, "--level", "7"}, "no such level"},
+		"level and subnet":    {[]string{"run", model, junk, "--level", "0", "--subnet", "r20_3x2"}, "--level"},
+		"no image":            {[]string{"run", model, junk}, junk},
+		"backend":             {[]string{"run", model, junk, "--backend", "tpu"}, `"tpu"`},
+		"no library":          {[]string{"eval", model, "--data", data}, "no levels"},
+		"no data":             {[]string{"eval", model, "--data", junk}, junk},
+		"nothing to estimate": {[]string{"calibrate", model, "--data", data}, "--subnet"},
+		"too many images":     {[]string{"calibrate", model, "--data", data, "--subnet", "r20_3x2", "--images", "99"}, "1 to 60 images"},
+		"cases":               {[]string{"verify", model, junk}, junk},
+		"specs":               {[]string{"score", "--specs", junk}, "expected a JSON object"},
+		"onnx level":          {[]string{"export", model, "-o", junk, "--level", "0"}, "has 0 levels"},
+		"labels":              {[]string{"import", model, "-o", filepath.Join(dir, "o.dofa"), "--labels", junk}, "labels (number) is 1, expected 10"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, _, errs := command(c.args...)
+			require.Equal(t, exitUsage, code)
+			require.Contains(t, errs, c.want)
+			require.Equal(t, 1, strings.Count(errs, "\n"), errs)
+		})
+	}
+	kept, err := os.ReadFile(junk)
+	require.NoError(t, err)
+	require.Equal(t, "junk", string(kept), "a failed export must keep the old file")
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	require.Contains(t, succeed(t, "--help"), "verify")
+	require.Contains(t, succeed(t, "import", "--help"), "--library")
+	require.Contains(t, succeed(t, "version"), "dynofa ")
+	require.Contains(t, succeed(t, "info"), "backends: [purego]")
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/dynofa/dynofa/gofacade/bundle"
+	"github.com/dynofa/dynofa/gofacade/dynofa"
+	"github.com/dynofa/dynofa/gofacade/imageio"
+	"github.com/dynofa/dynofa/gofacade/ofa"
+	"github.com/dynofa/dynofa/governor/library/evaluate"
+)
+
+// choice is the flags that pick what runs.
+type choice struct {
+	Level   *int   `help:"Level of the library." xor:"what"`
+	Subnet  string `help:"Any sub-network of the space, as JSON or in text form." placeholder:"JSON" xor:"what"`
+	Backend string `help:"Engine; default: the best there is."`
+	Threads int    `help:"Threads per inference." default:"1"`
+}
+
+// apply makes the choice current: the given level or sub-network, else the most accurate level, else the
+// largest sub-network.
+func (c *choice) apply(m *dynofa.Model, s *dynofa.Session) error {
+	switch {
+	case c.Subnet != "":
+		n, err := m.Space().Parse(c.Subnet)
+		if err != nil {
+			return err
+		}
+		return s.Configure(n)
+	case c.Level != nil:
+		return s.Select(*c.Level)
+	case len(m.Levels()) > 0:
+		return s.Select(len(m.Levels()) - 1)
+	}
+	return s.Configure(m.Space().Largest())
+}
+
+// open opens a bundle, or a checkpoint as if it had been imported.
+func open(path, backend string) (*dynofa.Model, error) {
+	cfg := &dynofa.Config{Backend: backend}
+	if strings.EqualFold(filepath.Ext(path), ".dofa") {
+		return dynofa.Open(path, cfg)
+	}
+	c, err := bundle.Import(path, bundle.ImportOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return dynofa.New(c, cfg)
+}
+
+// network is what evaluation needs to know of a sub-network of the model.
+func network(s *ofa.Space, resolution int) evaluate.Network {
+	return evaluate.Network{Transform: imageio.Transform(s.Preprocess), Resolution: resolution, Classes: s.Classes}
+}
+
+// readJSON reads a file of at most 64 MiB.
+func readJSON(path string, v any) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	const limit = 64 << 20
+	if info.Size() > limit {
+		return fmt.Errorf("%s: %d bytes, expected at most %d", path, info.Size(), limit)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// progress shows a bar on a terminal and nothing elsewhere.
+func (e *env) progress(total int, what string) *progressbar.ProgressBar {
+	if f, ok := e.stderr.(*os.File); !ok || !isTerminal(f) {
+		return progressbar.DefaultSilent(int64(total))
+	}
+	return progressbar.NewOptions(total, progressbar.OptionSetWriter(e.stderr), progressbar.OptionSetDescription(what),
+		progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish())
+}
+
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// closing joins the error of closing c to *err.
+func closing(c interface{ Close() error }, err *error) { *err = errors.Join(*err, c.Close()) }

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"fmt"
+	"image/color"
+	"math"
+	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+	"gonum.org/v1/plot/vg/vgsvg"
+	"os"
+	"path/filepath"
+)
+
+var (
+	ink    = color.RGBA{0x1f, 0x4e, 0x79, 0xff}
+	alert  = color.RGBA{0xc0, 0x39, 0x2b, 0xff}
+	shadow = color.RGBA{0xf2, 0xd7, 0xd5, 0xff}
+)
+
+// textFront is accuracy over latency in characters; each level is its number.
+func textFront(levels []measured) string {
+	const width, height = 60, 12
+	loX, hiX := math.Inf(1), math.Inf(-1)
+	loY, hiY := math.Inf(1), math.Inf(-1)
+	for _, l := range levels {
+		loX, hiX = min(loX, l.LatencyMS), max(hiX, l.LatencyMS)
+		loY, hiY = min(loY, l.Top1), max(hiY, l.Top1)
+	}
+	rows := make([][]byte, height)
+	for i := range rows {
+		rows[i] = []byte(strings.Repeat(" ", width))
+	}
+	scale := func(v, lo, hi float64, n int) int {
+		if hi == lo {
+			return 0
+		}
+		return int(math.Round((v - lo) / (hi - lo) * float64(n-1)))
+	}
+	for _, l := range levels {
+		row := height - 1 - scale(l.Top1, loY, hiY, height)
+		rows[row][scale(l.LatencyMS, loX, hiX, width)] = "0123456789abcdefghijklmnopqrstuvwxyz"[l.Level%36]
+	}
+	var b strings.Builder
+	for i, row := range rows {
+		label := ""
+		switch i {
+		case 0:
+			label = fmt.Sprintf("%.1f %%", hiY)
+		case height - 1:
+			label = fmt.Sprintf("%.1f %%", loY)
+		}
+		fmt.Fprintf(&b, "%8s |%s\n", label, strings.TrimRight(string(row), " "))
+	}
+	fmt.Fprintf(&b, "%8s +%s\n%8s  %-*s%.3f ms", "top-1", strings.Repeat("-", width), "", width-9, fmt.Sprintf("%.3f ms", loX), hiX)
+	return b.String()
+}
+
+// figure is one or more plots above each other.
+type figure struct {
+	plots  []*plot.Plot
+	height vg.Length // of all together
+}
+
+const figureWidth = 18 * vg.Centimeter
+
+// save writes the figure as SVG or PNG, by the name's extension.
+func (f figure) save(path string) (err error) {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer closing(file, &err)
+	if filepath.Ext(path) == ".svg" {
+		c := vgsvg.New(figureWidth, f.height)
+		f.draw(draw.New(c))
+		_, err = c.WriteTo(file)
+		return err
+	}
+	c := vgimg.NewWith(vgimg.UseWH(figureWidth, f.height), vgimg.UseDPI(120))
+	f.draw(draw.New(c))
+	_, err = vgimg.PngCanvas{Canvas: c}.WriteTo(file)
+	return err
+}
+
+func (f figure) draw(c draw.Canvas) {
+	rows := make([][]*plot.Plot, len(f.plots))
+	for i, p := range f.plots {
+		rows[i] = []*plot.Plot{p}
+	}
+	tiles := draw.Tiles{Rows: len(rows), Cols: 1, PadY: 4 * vg.Millimeter, PadTop: vg.Millimeter, PadBottom: vg.Millimeter, PadRight: 4 * vg.Millimeter}
+	for i, row := range plot.Align(rows, tiles, c) {
+		f.plots[i].Draw(row[0])
+	}
+}
+
+func newPlot(title, x, y string) *plot.Plot {
+	p := plot.New()
+	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
+	p.Title.Padding = 2 * vg.Millimeter
+	p.Add(plotter.NewGrid())
+	return p
+}
+
+// plotFront is accuracy over latency.
+func plotFront(levels []measured) figure {
+	p := newPlot("Accuracy and latency of every level", "latency, ms (median, one thread)", "top-1, %")
+	points := make(plotter.XYs, len(levels))
+	names := make([]string, len(levels))
+	for i, l := range levels {
+		points[i] = plotter.XY{X: l.LatencyMS, Y: l.Top1}
+		names[i] = fmt.Sprintf(" %d", l.Level)
+	}
+	line, dots, err := plotter.NewLinePoints(points)
+	must(err)
+	line.Color, dots.Color, dots.Shape, dots.Radius = ink, ink, draw.CircleGlyph{}, 3
+	labels, err := plotter.NewLabels(plotter.XYLabels{XYs: points, Labels: names})
+	must(err)
+	labels.Offset = vg.Point{X: 1, Y: -11}
+	p.Add(line, dots, labels)
+	p.X.Min = 0
+	return figure{[]*plot.Plot{p}, 10 * vg.Centimeter}
+}
+
+// plotTrace is latency against the deadline, and the level, over time.
+func plotTrace(r liveReport) figure {
+	latency := newPlot("Live run: another load takes the core (shaded)", "", "latency of a frame, ms")
+	level := newPlot("", "time, s", "level")
+	var points, late, steps plotter.XYs
+	highest := r.DeadlineMS
+	for _, f := range r.Frames {
+		highest = max(highest, f.LatencyMS)
+		at := plotter.XY{X: f.Seconds, Y: f.LatencyMS}
+		if f.LatencyMS > r.DeadlineMS {
+			late = append(late, at)
+		} else {
+			points = append(points, at)
+		}
+		steps = append(steps, plotter.XY{X: f.Seconds, Y: float64(f.Level)})
+	}
+	if len(r.Frames) == 0 {
+		return figure{[]*plot.Plot{latency, level}, 14 * vg.Centimeter}
+	}
+	end := r.Frames[len(r.Frames)-1].Seconds
+	shade(latency, r, highest*1.05)
+	shade(level, r, float64(len(r.Levels)))
+	for _, s := range []struct {
+		xys   plotter.XYs
+		color color.Color
+		name  string
+	}{{points, ink, "in time"}, {late, alert, "late"}} {
+		if len(s.xys) == 0 {
+			continue
+		}
+		dots, err := plotter.NewScatter(s.xys)
+		must(err)
+		dots.Color, dots.Shape, dots.Radius = s.color, draw.CircleGlyph{}, 1.6
+		latency.Add(dots)
+		latency.Legend.Add(s.name, dots)
+	}
+	deadline, err := plotter.NewLine(plotter.XYs{{X: 0, Y: r.DeadlineMS}, {X: end, Y: r.DeadlineMS}})
+	must(err)
+	deadline.Color, deadline.Dashes = alert, []vg.Length{4, 3}
+	latency.Add(deadline)
+	latency.Legend.Add("deadline", deadline)
+	latency.Legend.Top = true
+	latency.Y.Min = 0
+	line, err := plotter.NewLine(steps)
+	must(err)
+	line.StepStyle, line.Color = plotter.PostStep, ink
+	level.Add(line)
+	level.Y.Min, level.Y.Max = -0.3, float64(len(r.Levels))-0.7
+	level.Y.Tick.Marker = plot.ConstantTicks(levelTicks(len(r.Levels)))
+	latency.X.Min, latency.X.Max, level.X.Min, level.X.Max = 0, end, 0, end
+	return figure{[]*plot.Plot{latency, level}, 14 * vg.Centimeter}
+}
+
+func levelTicks(n int) []plot.Tick {
+	var ticks []plot.Tick
+	for i := range n {
+		ticks = append(ticks, plot.Tick{Value: float64(i), Label: fmt.Sprint(i)})
+	}
+	return ticks
+}
+
+// shade marks the time in which the other load ran.
+func shade(p *plot.Plot, r liveReport, top float64) {
+	from, to := -1.0, -1.0
+	for _, f := range r.Frames {
+		if f.Loaded {
+			if from < 0 {
+				from = f.Seconds
+			}
+			to = f.Seconds
+		}
+	}
+	if from < 0 {
+		return
+	}
+	area, err := plotter.NewPolygon(plotter.XYs{{X: from, Y: -1}, {X: to, Y: -1}, {X: to, Y: top}, {X: from, Y: top}})
+	must(err)
+	area.Color, area.LineStyle.Width = shadow, 0
+	p.Add(area)
+}
+
+// must is for what only non-finite numbers of our own could cause.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
