@@ -18,7 +18,7 @@ type Rule struct {
 // latencies scatter.
 const (
 	rising  = 0.6
-	falling = 0.08
+	falling = 0.15
 	margin  = 0.1
 )
 

@@ -146,7 +146,7 @@ func plotTrace(r liveReport) figure {
 		return figure{[]*plot.Plot{latency, level}, 14 * vg.Centimeter}
 	}
 	end := r.Frames[len(r.Frames)-1].Seconds
-	shade(latency, r, highest*1.05)
+	shade(latency, r, highest*1.3)
 	shade(level, r, float64(len(r.Levels)))
 	for _, s := range []struct {
 		xys   plotter.XYs
@@ -168,7 +168,7 @@ func plotTrace(r liveReport) figure {
 	latency.Add(deadline)
 	latency.Legend.Add("deadline", deadline)
 	latency.Legend.Top = true
-	latency.Y.Min = 0
+	latency.Y.Min, latency.Y.Max = 0, highest*1.3 // room for the legend
 	line, err := plotter.NewLine(steps)
 	must(err)
 	line.StepStyle, line.Color = plotter.PostStep, ink
