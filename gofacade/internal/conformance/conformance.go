@@ -60,6 +60,14 @@ func Spaces() map[string]*ofa.Space {
 	return map[string]*ofa.Space{"mbv3": mbv3, "proxyless": proxyless, "small images": small}
 }
 
+// rounds is n, or a fifth of it with -short: under emulation everything takes a hundred times as long.
+func rounds(n int) int {
+	if testing.Short() {
+		return n / 5
+	}
+	return n
+}
+
 type fixture struct {
 	backend  string
 	space    *ofa.Space
@@ -123,7 +131,7 @@ func (f *fixture) logits(t *testing.T) {
 	for _, threads := range []int{1, 2} {
 		s := f.session(t, threads)
 		subnets := []ofa.Subnet{f.space.Smallest(), f.space.Largest()}
-		for range 10 {
+		for range rounds(10) {
 			subnets = append(subnets, f.space.Sample(f.rng))
 		}
 		for _, n := range subnets {
@@ -176,7 +184,7 @@ func (f *fixture) switching(t *testing.T) {
 		require.NoError(t, s.Select(i))
 		want = append(want, run(t, s, f.space.Classes, images[i]))
 	}
-	for range 50 {
+	for range rounds(50) {
 		i := f.rng.IntN(len(want))
 		if f.rng.IntN(3) == 0 {
 			n := f.space.Sample(f.rng)
