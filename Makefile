@@ -1,0 +1,35 @@
+# dynofa: build, test, lint. `make` alone lists the targets.
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test deps deps-train lint clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# go build knows best what is out of date. Where git cannot tell the revision, the command goes without it.
+build: ## build bin/dynofa
+	@mkdir -p bin
+	go build $(if $(shell git rev-parse -q --verify HEAD 2>/dev/null),,-buildvcs=false) -o bin/dynofa ./cmd/dynofa
+
+demo: build ## classify real images at every level, then govern live under contention
+	bin/dynofa demo
+
+test: ## everything that CI runs, quick checks first; says what it skips
+	@.ci/test
+
+deps: ## install what the optional tests use: qemu, Fashion-MNIST, .venv with ONNX Runtime
+	@.ci/deps
+
+deps-train: ## install PyTorch into .venv for training and its tests
+	@.ci/deps train
+
+lint: ## golangci-lint, go mod tidy, and ruff where .venv has it
+	go run $(GOLANGCI_LINT) run ./...
+	go mod tidy -diff
+	@if [ -x .venv/bin/ruff ]; then .venv/bin/ruff check --config .ci/ruff.toml .; \
+	else echo "SKIPPED: ruff is not in .venv; make deps installs it"; fi
+
+clean: ## remove what was built
+	rm -rf bin build out
