@@ -65,11 +65,14 @@ func (m *match) faults() int { return len(m.unexpected) + len(m.missing) }
 // err names the first tensor that does not fit.
 func (m *match) err() error {
 	describe := func(list []ofa.TensorSpec) string {
-		more := ""
-		if len(list) > 1 {
-			more = fmt.Sprintf(" and %d more", len(list)-1)
+		text := fmt.Sprintf("tensor %.200s", list[0].Name)
+		if list[0].Shape != nil {
+			text += fmt.Sprintf(" %v", list[0].Shape)
 		}
-		return fmt.Sprintf("tensor %.200s %v%s", list[0].Name, list[0].Shape, more)
+		if len(list) > 1 {
+			text += fmt.Sprintf(" and %d more", len(list)-1)
+		}
+		return text
 	}
 	switch {
 	case len(m.missing) > 0 && len(m.unexpected) > 0:
@@ -143,6 +146,9 @@ func InferSpace(tensors []ofa.TensorSpec) (*ofa.Space, error) {
 		if closest == nil || m.faults() < closest.faults() {
 			closest, title = m, f.title
 		}
+	}
+	for i := range closest.missing {
+		closest.missing[i].Shape = nil // those of a width that stands for all
 	}
 	return nil, fmt.Errorf("bundle: infer the space: %d tensors, closest to %s but %w; %w", len(tensors), title, closest.err(), ErrUnknownSpace)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -61,7 +62,7 @@ func encode(c *Contents) (tensors []safetensors.Data, meta string, err error) {
 			return nil, "", err
 		}
 	}
-	for name := range c.Tensors {
+	for _, name := range slices.Sorted(maps.Keys(c.Tensors)) {
 		if !known[name] {
 			return nil, "", fmt.Errorf("unexpected tensor %s", name)
 		}

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/dynofa/dynofa/gofacade/bundle/internal/pickle"
 )
@@ -86,8 +88,8 @@ func readLegacy(data []byte) (any, error) {
 		}
 		delete(stores, name)
 	}
-	for name := range stores {
-		return nil, fmt.Errorf("legacy container: storage %.40q is missing", name)
+	if len(stores) > 0 {
+		return nil, fmt.Errorf("legacy container: storage %.40q is missing", slices.Min(slices.Collect(maps.Keys(stores))))
 	}
 	if pos != len(data) {
 		return nil, fmt.Errorf("legacy container: %d bytes after the last storage", len(data)-pos)

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -575,6 +576,7 @@ func (r *reader) memory(op byte) error {
 	if key > len(r.data) {
 		return fmt.Errorf("memo %d in a pickle of %d bytes", key, len(r.data))
 	}
+	r.memo = slices.Grow(r.memo, max(0, key+1-len(r.memo)))
 	for len(r.memo) <= key {
 		r.memo = append(r.memo, mark{})
 	}

@@ -1,0 +1,10 @@
+package bundle
+
+// What the tests of this folder reach beyond the public names.
+var (
+	Replace      = replace
+	Encode       = encode
+	ParseBundle  = parseBundle
+	ParseLibrary = parseLibrary
+	ImportBytes  = importBytes
+)
