@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -218,12 +217,8 @@ func (d *demo) live(length time.Duration) error {
 	}
 	load.stop()
 	d.summary(report)
-	data, err := json.Marshal(report)
-	if err != nil {
-		return err
-	}
 	trace := filepath.Join(d.dir, "trace.json")
-	if err := os.WriteFile(trace, data, 0o644); err != nil {
+	if err := writeJSON(trace, report); err != nil {
 		return err
 	}
 	d.env.printf("wrote %s\n", trace)

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"time"
@@ -173,11 +171,7 @@ func writePredictions(path string, r evalReport) error {
 	for _, l := range r.Levels {
 		predictions[l.Subnet] = l.Predictions
 	}
-	data, err := json.Marshal(predictions)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, data, 0o644)
+	return writeJSON(path, predictions)
 }
 
 // record writes what was measured into the bundle and keeps the levels that are Pareto-optimal by it.

@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/ofa"
 	"github.com/dynofa/dynofa/gofacade/onnx"
@@ -30,7 +27,7 @@ func (c *exportCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	err = writeFile(c.Output, func(w io.Writer) error {
+	err = atomicfile.Replace(c.Output, func(w io.Writer) error {
 		return onnx.Write(w, contents.Space, n, contents.Tensor, norms, &onnx.Options{Version: version(), Metadata: metadata(contents.Space)})
 	})
 	if err != nil {
@@ -67,32 +64,4 @@ func metadata(s *ofa.Space) map[string]string {
 		return nil
 	}
 	return map[string]string{"labels": strings.Join(s.Labels, "\n")}
-}
-
-// writeFile writes beside the file, syncs and renames, so that an existing file survives a failure.
-func writeFile(path string, write func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), ".*.tmp")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	w := bufio.NewWriter(f)
-	err = write(w)
-	if err == nil {
-		err = w.Flush()
-	}
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
@@ -80,6 +82,11 @@ func readJSON(path string, v any) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
+}
+
+// writeJSON replaces a file.
+func writeJSON(path string, v any) error {
+	return atomicfile.Replace(path, func(w io.Writer) error { return json.NewEncoder(w).Encode(v) })
 }
 
 // progress shows a bar on a terminal and nothing elsewhere.

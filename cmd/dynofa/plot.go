@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"image/color"
+	"io"
 	"math"
+	"path/filepath"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -12,8 +14,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
-	"os"
-	"path/filepath"
+
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 )
 
 var (
@@ -69,22 +71,21 @@ type figure struct {
 const figureWidth = 18 * vg.Centimeter
 
 // save writes the figure as SVG or PNG, by the name's extension.
-func (f figure) save(path string) (err error) {
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	defer closing(file, &err)
+func (f figure) save(path string) error {
+	var file io.WriterTo
 	if filepath.Ext(path) == ".svg" {
 		c := vgsvg.New(figureWidth, f.height)
 		f.draw(draw.New(c))
-		_, err = c.WriteTo(file)
-		return err
+		file = c
+	} else {
+		c := vgimg.NewWith(vgimg.UseWH(figureWidth, f.height), vgimg.UseDPI(120))
+		f.draw(draw.New(c))
+		file = vgimg.PngCanvas{Canvas: c}
 	}
-	c := vgimg.NewWith(vgimg.UseWH(figureWidth, f.height), vgimg.UseDPI(120))
-	f.draw(draw.New(c))
-	_, err = vgimg.PngCanvas{Canvas: c}.WriteTo(file)
-	return err
+	return atomicfile.Replace(path, func(w io.Writer) error {
+		_, err := file.WriteTo(w)
+		return err
+	})
 }
 
 func (f figure) draw(c draw.Canvas) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/bundle/bundletest"
 	"github.com/dynofa/dynofa/gofacade/bundle/safetensors"
@@ -375,7 +376,7 @@ func TestFailedWriteKeepsTheOldFile(t *testing.T) {
 	require.NoError(t, bundle.Write(path, contents()))
 	old := read(t, path)
 	broken := errors.New("no space left on device")
-	err := bundle.Replace(path, func(w io.Writer) error {
+	err := atomicfile.Replace(path, func(w io.Writer) error {
 		_, _ = w.Write([]byte("half of it"))
 		return broken
 	})

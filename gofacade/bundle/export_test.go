@@ -2,7 +2,6 @@ package bundle
 
 // What the tests of this folder reach beyond the public names.
 var (
-	Replace      = replace
 	Encode       = encode
 	ParseBundle  = parseBundle
 	ParseLibrary = parseLibrary

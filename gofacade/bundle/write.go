@@ -2,16 +2,12 @@ package bundle
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
-	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle/internal/number"
 	"github.com/dynofa/dynofa/gofacade/bundle/safetensors"
 )
@@ -24,7 +20,7 @@ func Write(path string, c *Contents) error {
 	if err != nil {
 		return fmt.Errorf("bundle: write %s: %w", path, err)
 	}
-	err = replace(path, func(w io.Writer) error {
+	err = atomicfile.Replace(path, func(w io.Writer) error {
 		return safetensors.Write(w, tensors, map[string]string{metadataKey: meta})
 	})
 	if err != nil {
@@ -103,47 +99,3 @@ func encode(c *Contents) (tensors []safetensors.Data, meta string, err error) {
 
 // ragged is 1 for a tensor that does not fill whole cache lines.
 func ragged(d safetensors.Data) int { return min(1, len(d.F32)%16) }
-
-// replace writes a file so that its name shows either what it showed before or the complete new content: into a
-// temporary file beside it, synced, renamed over it, and the directory synced. A symbolic link is followed.
-func replace(path string, fill func(io.Writer) error) error {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	mode := fs.FileMode(0o666) // less the umask, as for any new file
-	old, err := os.Stat(path)
-	switch {
-	case err == nil && !old.Mode().IsRegular():
-		return errors.New("there is something there that is not a regular file")
-	case err == nil:
-		mode = old.Mode().Perm()
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
-	}
-	dir := filepath.Dir(path)
-	temp := filepath.Join(dir, fmt.Sprintf(".dofa-%016x.tmp", rand.Uint64()))
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	err = finish(f, fill)
-	if err == nil && old != nil {
-		err = os.Chmod(temp, mode) // the umask may have taken bits that the old file had
-	}
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp))
-	}
-	return syncDir(dir)
-}
-
-// finish fills, syncs and closes the file; it is closed in any case.
-func finish(f *os.File, fill func(io.Writer) error) error {
-	err := fill(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
-}
