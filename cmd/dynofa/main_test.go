@@ -282,3 +282,33 @@ func TestHelpAndVersion(t *testing.T) {
 	require.Contains(t, succeed(t, "version"), "dynofa ")
 	require.Contains(t, succeed(t, "info"), "backends: [purego]")
 }
+
+// A reference file is input like any other: whatever it says, verify answers with an error.
+func TestVerifyRefusesHostileCases(t *testing.T) {
+	dir, model, _ := workshop(t)
+	path := filepath.Join(dir, "cases.json")
+	subnet := `"ks":[3,3],"e":[2,2],"d":[1],"r":20`
+	row := `[[1,2,3,4,5,6,7,8,9,10]]`
+	for text, want := range map[string]string{
+		`{"cases":[]}`:                                      "no cases",
+		`{"cases":[{` + subnet + `}]}`:                      "neither input, calibration, file nor images",
+		`{"cases":[{"ks":[9,3],"e":[2,2],"d":[1],"r":20}]}`: "ks[0] is 9",
+		`{"cases":[{` + subnet + `,"input":{"n0":0,"batch":1,"r":24},"logits64":` + row + `}]}`:                               "wrong size",
+		`{"cases":[{` + subnet + `,"input":{"n0":0,"batch":1,"r":99999},"logits64":` + row + `}]}`:                            "r 1 to 2048",
+		`{"cases":[{` + subnet + `,"input":{"n0":0,"batch":2,"r":20},"logits64":` + row + `}]}`:                               "do not fit",
+		`{"cases":[{` + subnet + `,"input":{"n0":0,"batch":1,"r":20},"logits64":[[1]]}]}`:                                     "do not fit",
+		`{"cases":[{` + subnet + `,"images":[5],"logits64":` + row + `}],"data":"none"}`:                                      "none",
+		`{"cases":[{` + subnet + `,"images":[60],"logits64":` + row + `}],"data":"data"}`:                                     "60",
+		`{"cases":[{` + subnet + `,"images":[1],"logits64":[[1],[2]]}],"data":"data"}`:                                        "1 images for 2 rows",
+		`{"cases":[{` + subnet + `,"images":[-1],"logits64":` + row + `}],"data":"data"}`:                                     "-1",
+		`{"cases":[{"file":"x.png","r":20,"logits64":` + row + `}]}`:                                                          `no "net"`,
+		`{"cases":[{"file":"x.png","r":20,"net":{"ks":3,"e":2,"d":1},"logits64":` + row + `}]}`:                               "x.png",
+		`{"cases":[{` + subnet + `,"calibration":{"n0":0,"r":20,"batch_sizes":[99999999]},"eval_input":{"r":20,"batch":1}}]}`: "batch of 99999999",
+		`{"cases":[{` + subnet + `,"calibration":{"n0":0,"r":20,"batch_sizes":[]},"eval_input":{"r":20,"batch":1}}]}`:         "no calibration images",
+	} {
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		code, _, errs := command("verify", model, path)
+		require.Equal(t, exitUsage, code, text)
+		require.Contains(t, errs, want, text)
+	}
+}

@@ -185,6 +185,9 @@ func (v *verifier) check(c *goldenCase) (float64, error) {
 		}
 		return v.compareImages(c, func(int) (image.Image, error) { return decoded, nil })
 	case len(c.Images) > 0:
+		if len(c.Images) != len(c.Logits64) {
+			return 0, fmt.Errorf("%d images for %d rows of reference logits", len(c.Images), len(c.Logits64))
+		}
 		return v.compareImages(c, func(i int) (image.Image, error) { return v.image(c.Images[i]) })
 	}
 	return 0, fmt.Errorf("neither input, calibration, file nor images, expected one of them")
@@ -263,8 +266,8 @@ type formula struct {
 }
 
 func (f *formula) check() error {
-	if f.N0 < 0 || f.R < 1 || f.R > 4096 || f.Batch < 0 || f.Batch > 4096 {
-		return fmt.Errorf("input %+v, expected n0 >= 0, r 1 to 4096 and batch up to 4096", *f)
+	if f.N0 < 0 || f.R < 1 || f.R > 2048 || f.Batch < 0 || f.Batch > 4096 {
+		return fmt.Errorf("input %+v, expected n0 >= 0, r 1 to 2048 and batch up to 4096", *f)
 	}
 	return nil
 }
@@ -286,13 +289,16 @@ func (f *formula) images() iter.Seq2[[]float32, error] {
 	return f.batches(slices.Repeat([]int{1}, f.Batch))
 }
 
+// maxBatchPixels bounds what a reference file can ask for: 1,000 images of side 224.
+const maxBatchPixels = 1000 * 224 * 224 * 3
+
 // batches are consecutive images from N0 on, cut into batches of the given sizes.
 func (f *formula) batches(sizes []int) iter.Seq2[[]float32, error] {
 	return func(yield func([]float32, error) bool) {
 		m, pixels := f.N0, f.R*f.R*3
 		for _, size := range sizes {
-			if size < 1 || size > 4096 {
-				yield(nil, fmt.Errorf("batch of %d images, expected 1 to 4096", size))
+			if size < 1 || size > maxBatchPixels/pixels {
+				yield(nil, fmt.Errorf("batch of %d images of side %d, expected 1 to %d", size, f.R, maxBatchPixels/pixels))
 				return
 			}
 			batch := make([]float32, size*pixels)

@@ -170,7 +170,7 @@ const (
 	maxStages     = 32
 	maxDepth      = 32
 	maxClasses    = 1 << 20
-	maxResolution = 4096
+	maxResolution = 2048
 	maxExpand     = 32
 )
 

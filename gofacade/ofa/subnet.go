@@ -67,7 +67,7 @@ func (s *Space) Check(n Subnet) error {
 	return oneOf("r", n.Resolution, s.Resolutions)
 }
 
-// CheckArch is Check without the list of trained resolutions: any side from 1 to 4096 pixels passes, because
+// CheckArch is Check without the list of trained resolutions: any side from 1 to 2048 pixels passes, because
 // a convolutional network runs, if not well, at any.
 func (s *Space) CheckArch(n Subnet) error {
 	slots := s.Slots()
