@@ -22,7 +22,7 @@ type demoCmd struct {
 	Bundle  string        `help:"Bundle with a library." default:"models/fashion/fashion.dofa"`
 	Data    string        `help:"Folder of test images." default:"models/fashion/test"`
 	Output  string        `short:"o" help:"Folder for the plots and the trace." default:"out"`
-	Seconds time.Duration `help:"Length of the live run." default:"15s"`
+	Length  time.Duration `name:"seconds" help:"Length of the live run, such as 15s." default:"15s"`
 	Backend string        `help:"Engine; default: the best there is."`
 }
 
@@ -85,7 +85,7 @@ func (c *demoCmd) Run(e *env) (err error) {
 	if err := d.front(); err != nil {
 		return err
 	}
-	return d.live(c.Seconds)
+	return d.live(c.Length)
 }
 
 type demo struct {
@@ -355,6 +355,9 @@ func (l *load) stop() {
 	l.procs = nil
 }
 
+// busy keeps the compiler from dropping the loop.
+var busy uint64
+
 // burnCmd is the other load: a busy loop that ends by itself if nobody ends it.
 type burnCmd struct {
 	Core int `help:"Core to stay on, -1 for any." default:"-1"`
@@ -365,7 +368,9 @@ func (c *burnCmd) Run(e *env) error {
 	if c.Core >= 0 {
 		pinThreadTo(c.Core)
 	}
-	for end := time.Now().Add(time.Minute); time.Now().Before(end) && e.ctx.Err() == nil; {
+	start := time.Now()
+	for i := 0; i%1024 != 0 || time.Since(start) < time.Minute && e.ctx.Err() == nil; i++ {
+		busy += uint64(i)
 	}
 	return nil
 }

@@ -204,7 +204,7 @@ func shade(p *plot.Plot, r liveReport, top float64) {
 	}
 	area, err := plotter.NewPolygon(plotter.XYs{{X: from, Y: -1}, {X: to, Y: -1}, {X: to, Y: top}, {X: from, Y: top}})
 	must(err)
-	area.Color, area.LineStyle.Width = shadow, 0
+	area.Color, area.Width = shadow, 0
 	p.Add(area)
 }
 

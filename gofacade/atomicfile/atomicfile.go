@@ -15,8 +15,8 @@ import (
 // Replace writes a file so that its name shows either what it showed before or the complete new content: into a
 // temporary file beside it, synced, renamed over it, and the directory synced. A symbolic link is followed.
 func Replace(path string, fill func(io.Writer) error) error {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
 	}
 	mode := fs.FileMode(0o666) // less the umask, as for any new file
 	old, err := os.Stat(path)

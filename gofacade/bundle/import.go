@@ -140,17 +140,17 @@ func parseCheckpoint(data []byte) (*checkpoint, error) {
 }
 
 // space is the caller's, the file's own, or inferred.
-func (ck *checkpoint) space(opts ImportOptions) (*ofa.Space, error) {
+func (c *checkpoint) space(opts ImportOptions) (*ofa.Space, error) {
 	if opts.Space != nil {
 		if err := opts.Space.Validate(); err != nil {
 			return nil, fmt.Errorf("given space: %w", err)
 		}
 		return opts.Space, nil
 	}
-	if ck.meta != nil {
-		return ck.meta.Space, nil
+	if c.meta != nil {
+		return c.meta.Space, nil
 	}
-	space, err := InferSpace(ck.specs)
+	space, err := InferSpace(c.specs)
 	if err != nil {
 		return nil, err
 	}
@@ -164,19 +164,19 @@ func (ck *checkpoint) space(opts ImportOptions) (*ofa.Space, error) {
 }
 
 // adopt takes over the numbers of the tensors of a space, by canonical name.
-func (ck *checkpoint) adopt(space *ofa.Space) (map[string][]float32, error) {
-	m, err := lay(ck.specs, space)
+func (c *checkpoint) adopt(space *ofa.Space) (map[string][]float32, error) {
+	m, err := lay(c.specs, space)
 	if err != nil {
 		return nil, err
 	}
 	if err := m.err(); err != nil {
 		return nil, err
 	}
-	index := make(map[string]int, len(ck.specs))
-	for i := range ck.specs {
-		index[ck.specs[i].Name] = i
+	index := make(map[string]int, len(c.specs))
+	for i := range c.specs {
+		index[c.specs[i].Name] = i
 	}
-	out := make(map[string][]float32, len(ck.specs))
+	out := make(map[string][]float32, len(c.specs))
 	for _, spec := range space.Tensors() {
 		shape, ok := m.shapes[spec.Name]
 		if !ok {
@@ -185,7 +185,7 @@ func (ck *checkpoint) adopt(space *ofa.Space) (map[string][]float32, error) {
 		if !slices.Equal(shape, spec.Shape) {
 			return nil, fmt.Errorf("tensor %s has the shape %v, expected %v", m.from[spec.Name], shape, spec.Shape)
 		}
-		v, err := ck.tensors[index[m.from[spec.Name]]].Float32()
+		v, err := c.tensors[index[m.from[spec.Name]]].Float32()
 		if err != nil {
 			return nil, err
 		}

@@ -259,6 +259,9 @@ func TestWriteIDXErrors(t *testing.T) {
 
 // TestFashionMNIST reads the set of Debian's package dataset-fashion-mnist.
 func TestFashionMNIST(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: 70,000 images")
+	}
 	const dir = "/usr/share/datasets/fashion-mnist"
 	if _, err := os.Stat(dir); err != nil {
 		t.Skipf("SKIPPED: Debian package dataset-fashion-mnist is not installed (%v); no real IDX set was read", err)

@@ -284,7 +284,7 @@ func TestKernelAppliesTheMatricesFromTheLargestDown(t *testing.T) {
 	require.Equal(t, float32(73), s.Kernel(stored, 2, 3, identity)[9+4])
 	require.Equal(t, stored, s.Kernel(stored, 2, 7, identity))
 	// A matrix that doubles at 7to5 and one that reverses at 5to3 act in that order.
-	matrix := func(from, to int) []float32 {
+	matrix := func(_, to int) []float32 {
 		m := make([]float32, to*to*to*to)
 		for i := range to * to {
 			if to == 5 {

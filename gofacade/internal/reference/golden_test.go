@@ -79,6 +79,9 @@ func TestLogitsEqualTheOriginalNetwork(t *testing.T) {
 		{"golden_subnets_full_w1.0_c1000.json", "full_w1.0_c1000.pth"},
 	} {
 		t.Run(files.checkpoint, func(t *testing.T) {
+			if testing.Short() && files.checkpoint != "tiny_w0.25_c10.pth" {
+				t.Skip("SKIPPED: -short: the full-size network in plain loops")
+			}
 			var file struct{ Cases []goldenCase }
 			open(t, files.cases, &file)
 			s, tensor := checkpoint(t, files.checkpoint)
