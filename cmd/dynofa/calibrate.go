@@ -48,7 +48,7 @@ func (c *calibrateCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	how := fmt.Sprintf("%d images of %s/%s in batches of %d", c.Images, c.Data, c.Split, c.Batch)
+	how := fmt.Sprintf("%d images of %s in batches of %d", c.Images, dataName(c.Data, c.Split), c.Batch)
 	bar := e.progress(len(subnets)*c.Images, "calibrate")
 	var added []bundle.Level
 	for _, n := range subnets {

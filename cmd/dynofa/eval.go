@@ -185,7 +185,7 @@ func (c *evalCmd) record(e *env, r evalReport) error {
 	}
 	for i, l := range r.Levels {
 		level := &contents.Levels[i]
-		level.Accuracy = []bundle.Accuracy{{Data: r.Data, Images: l.Images, Top1: l.Top1, Top5: l.Top5, Low: l.Low, High: l.High}}
+		level.Accuracy = []bundle.Accuracy{{Data: dataName(c.Data, c.Split), Images: l.Images, Top1: l.Top1, Top5: l.Top5, Low: l.Low, High: l.High}}
 		level.Latency = slices.DeleteFunc(level.Latency, func(old bundle.Latency) bool {
 			return old.Device == l.Latency.Device && old.Backend == l.Latency.Backend && old.Threads == l.Latency.Threads
 		})

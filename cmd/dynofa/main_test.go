@@ -312,3 +312,48 @@ func TestVerifyRefusesHostileCases(t *testing.T) {
 		require.Contains(t, errs, want, text)
 	}
 }
+
+const shipped = "../../models/fashion/"
+
+// The shipped network has an oracle of its own, so that a clone alone can be checked: logits that PyTorch
+// computed in float64.
+func TestShippedModelEqualsPyTorch(t *testing.T) {
+	var v verdict
+	require.NoError(t, json.Unmarshal([]byte(succeed(t, "verify", shipped+"fashion.dofa", shipped+"golden.json", "--json")), &v))
+	require.GreaterOrEqual(t, v.Cases, 12)
+	require.LessOrEqual(t, v.WorstRelative, 1e-5)
+	require.Positive(t, v.WorstRelative)
+}
+
+func TestShippedLibrary(t *testing.T) {
+	file, err := os.Stat(shipped + "fashion.dofa")
+	require.NoError(t, err)
+	require.LessOrEqual(t, file.Size(), int64(10<<20))
+	b, err := bundle.Open(shipped + "fashion.dofa")
+	require.NoError(t, err)
+	defer b.Close()
+	levels := b.Levels()
+	require.GreaterOrEqual(t, len(levels), 6)
+	for i, l := range levels {
+		require.Equal(t, 10000, l.Accuracy[0].Images)
+		if i > 0 {
+			require.Greater(t, l.Accuracy[0].Top1, levels[i-1].Accuracy[0].Top1, "level %d", i)
+			require.Greater(t, l.Latency[0].MedianMS, levels[i-1].Latency[0].MedianMS, "level %d", i)
+		}
+	}
+	first, last := levels[0], levels[len(levels)-1]
+	require.GreaterOrEqual(t, first.Accuracy[0].Top1, 90.0)
+	require.GreaterOrEqual(t, last.Accuracy[0].Top1, 93.5)
+	require.GreaterOrEqual(t, last.Latency[0].MedianMS, 4*first.Latency[0].MedianMS)
+
+	// The shipped tenth of the test images agrees with the record, within what a thousand images can tell.
+	if testing.Short() {
+		return
+	}
+	var report evalReport
+	require.NoError(t, json.Unmarshal([]byte(succeed(t, "eval", shipped+"fashion.dofa", "--data", shipped+"test", "--json")), &report))
+	require.Len(t, report.Levels, len(levels))
+	for i, l := range report.Levels {
+		require.InDelta(t, levels[i].Accuracy[0].Top1, l.Top1, 3, "level %d", i)
+	}
+}

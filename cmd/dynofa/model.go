@@ -64,6 +64,11 @@ func network(s *ofa.Space, resolution int) evaluate.Network {
 	return evaluate.Network{Transform: imageio.Transform(s.Preprocess), Resolution: resolution, Classes: s.Classes}
 }
 
+// dataName is what a record says of a data set: the folder's own name and the split.
+func dataName(dir, split string) string {
+	return filepath.ToSlash(filepath.Join(filepath.Base(dir), split))
+}
+
 // readJSON reads a file of at most 64 MiB.
 func readJSON(path string, v any) error {
 	info, err := os.Stat(path)
