@@ -67,6 +67,8 @@ func TestVerifyAgainstReference(t *testing.T) {
 			require.NoError(t, json.Unmarshal([]byte(out), &v))
 			require.Equal(t, c.n, v.Cases)
 			require.LessOrEqual(t, v.WorstRelative, 1e-5, v.WorstCase)
+			require.LessOrEqual(t, v.WorstStatistic, 1e-6)
+			require.Equal(t, strings.HasPrefix(c.cases, "bn_"), v.WorstStatistic > 0)
 			require.Positive(t, v.WorstRelative, "float32 cannot equal float64 to the last digit: was anything compared?")
 		})
 	}

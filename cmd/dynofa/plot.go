@@ -31,7 +31,7 @@ func textFront(levels []measured) string {
 	loY, hiY := math.Inf(1), math.Inf(-1)
 	for _, l := range levels {
 		loX, hiX = min(loX, l.LatencyMS), max(hiX, l.LatencyMS)
-		loY, hiY = min(loY, l.Top1), max(hiY, l.Top1)
+		loY, hiY = min(loY, l.Recorded), max(hiY, l.Recorded)
 	}
 	rows := make([][]byte, height)
 	for i := range rows {
@@ -44,7 +44,7 @@ func textFront(levels []measured) string {
 		return int(math.Round((v - lo) / (hi - lo) * float64(n-1)))
 	}
 	for _, l := range levels {
-		row := height - 1 - scale(l.Top1, loY, hiY, height)
+		row := height - 1 - scale(l.Recorded, loY, hiY, height)
 		rows[row][scale(l.LatencyMS, loX, hiX, width)] = "0123456789abcdefghijklmnopqrstuvwxyz"[l.Level%36]
 	}
 	var b strings.Builder
@@ -108,12 +108,12 @@ func newPlot(title, x, y string) *plot.Plot {
 }
 
 // plotFront is accuracy over latency.
-func plotFront(levels []measured) figure {
-	p := newPlot("Accuracy and latency of every level", "latency, ms (median, one thread)", "top-1, %")
+func plotFront(levels []measured, images int) figure {
+	p := newPlot("Accuracy and latency of every level", "latency, ms (median, one thread)", fmt.Sprintf("top-1 of %d images, %%", images))
 	points := make(plotter.XYs, len(levels))
 	names := make([]string, len(levels))
 	for i, l := range levels {
-		points[i] = plotter.XY{X: l.LatencyMS, Y: l.Top1}
+		points[i] = plotter.XY{X: l.LatencyMS, Y: l.Recorded}
 		names[i] = fmt.Sprintf(" %d", l.Level)
 	}
 	line, dots, err := plotter.NewLinePoints(points)

@@ -29,7 +29,9 @@ type verdict struct {
 	Cases         int     `json:"cases"`
 	WorstRelative float64 `json:"worst_relative"`
 	WorstCase     string  `json:"worst_case"`
-	Tolerance     float64 `json:"tolerance"`
+	// WorstStatistic is the largest relative difference of a calibrated mean or variance; only for BN calibration.
+	WorstStatistic float64 `json:"worst_statistic,omitempty"`
+	Tolerance      float64 `json:"tolerance"`
 }
 
 // goldenCase is a case of any of the reference files; the fields that are present tell which.
@@ -46,7 +48,8 @@ type goldenCase struct {
 		BatchSizes []int `json:"batch_sizes"`
 	}
 	EvalInput   *formula `json:"eval_input"`
-	LogitsAfter logits   `json:"logits64_after"`
+	BN          []struct{ Mean, Var []float64 }
+	LogitsAfter logits `json:"logits64_after"`
 	// Preprocessing.
 	File       string
 	DecodedPNG string `json:"decoded_png"`
@@ -109,6 +112,7 @@ func (c *verifyCmd) Run(e *env) (err error) {
 		_ = bar.Add(1)
 	}
 	_ = bar.Finish()
+	result.WorstStatistic = v.statistic
 	if c.JSON {
 		if err := e.json(result); err != nil {
 			return err
@@ -116,6 +120,12 @@ func (c *verifyCmd) Run(e *env) (err error) {
 	} else {
 		e.printf("%d cases on %s: worst relative difference %.3g (case %s), tolerance %.3g\n",
 			result.Cases, result.Backend, result.WorstRelative, result.WorstCase, c.Tolerance)
+		if result.WorstStatistic > 0 {
+			e.printf("BN statistics: worst relative difference %.3g\n", result.WorstStatistic)
+		}
+	}
+	if result.WorstStatistic > c.Tolerance {
+		return negative{fmt.Errorf("%s: BN statistics differ by %.3g relative, expected at most %.3g", c.Cases, result.WorstStatistic, c.Tolerance)}
 	}
 	if result.WorstRelative > c.Tolerance {
 		return negative{fmt.Errorf("%s: case %s differs by %.3g relative, expected at most %.3g", c.Cases, result.WorstCase, result.WorstRelative, c.Tolerance)}
@@ -130,6 +140,8 @@ type verifier struct {
 	dir     string
 	data    string
 	set     imageio.Dataset // opened when first needed
+
+	statistic float64 // worst so far
 }
 
 // parse reads a case and makes its Subnet explicit.
@@ -162,6 +174,9 @@ func (v *verifier) check(c *goldenCase) (float64, error) {
 		if err != nil {
 			return 0, err
 		}
+		if err := v.compareStatistics(calibration, c); err != nil {
+			return 0, err
+		}
 		if err := v.session.ConfigureNorms(c.Subnet, calibration.Norms); err != nil {
 			return 0, err
 		}
@@ -191,6 +206,24 @@ func (v *verifier) check(c *goldenCase) (float64, error) {
 		return v.compareImages(c, func(i int) (image.Image, error) { return v.image(c.Images[i]) })
 	}
 	return 0, fmt.Errorf("neither input, calibration, file nor images, expected one of them")
+}
+
+// compareStatistics notes the largest |got - want| / |want| over all channels' means and variances.
+func (v *verifier) compareStatistics(got *dynofa.Calibration, c *goldenCase) error {
+	if len(c.BN) != len(got.Mean) {
+		return fmt.Errorf("%d reference BN statistics, the sub-network has %d", len(c.BN), len(got.Mean))
+	}
+	for i, want := range c.BN {
+		if len(want.Mean) != len(got.Mean[i]) || len(want.Var) != len(got.Var[i]) {
+			return fmt.Errorf("reference BN statistics %d are of %d and %d channels, the sub-network has %d there",
+				i, len(want.Mean), len(want.Var), len(got.Mean[i]))
+		}
+		for ch := range want.Mean {
+			v.statistic = math.Max(v.statistic, math.Abs(got.Mean[i][ch]-want.Mean[ch])/math.Abs(want.Mean[ch]))
+			v.statistic = math.Max(v.statistic, math.Abs(got.Var[i][ch]-want.Var[ch])/math.Abs(want.Var[ch]))
+		}
+	}
+	return nil
 }
 
 func (v *verifier) image(i int) (image.Image, error) {

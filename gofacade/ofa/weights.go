@@ -32,10 +32,14 @@ func FoldExact[T float32 | float64](weight, bias []float32, mean, variance []T, 
 // Kernel derives the depthwise kernels of size k from the stored ones as OFA does (elastic kernel size): from
 // the largest size down, take the centre of the kernel, and apply the block's transform matrix to it. stored
 // is [channels][max][max], the result [channels][k][k]. matrix returns the to*to x to*to matrix that leads
-// from one size to the next smaller one of the Space, or nil for the identity. Sums are in float64.
-func (s *Space) Kernel(stored []float32, channels, k int, matrix func(from, to int) []float32) []float32 {
+// from one size to the next smaller one of the Space, or nil for the identity. Everything is float64, so that
+// each engine rounds once, to its own type.
+func (s *Space) Kernel(stored []float32, channels, k int, matrix func(from, to int) []float32) []float64 {
 	size := s.MaxKernel()
-	cur := stored[:channels*size*size]
+	cur := make([]float64, channels*size*size)
+	for i := range cur {
+		cur[i] = float64(stored[i])
+	}
 	for i := len(s.Kernels) - 1; s.Kernels[i] > k; i-- {
 		to := s.Kernels[i-1]
 		cur = shrink(cur, channels, size, to, matrix(size, to))
@@ -44,25 +48,23 @@ func (s *Space) Kernel(stored []float32, channels, k int, matrix func(from, to i
 	return cur
 }
 
-func shrink(src []float32, channels, from, to int, matrix []float32) []float32 {
+func shrink(src []float64, channels, from, to int, matrix []float32) []float64 {
 	taps, margin := to*to, (from-to)/2
-	dst := make([]float32, channels*taps)
+	dst := make([]float64, channels*taps)
 	centre := make([]float64, taps)
 	for c := range channels {
 		for i := range taps {
-			centre[i] = float64(src[c*from*from+(i/to+margin)*from+i%to+margin])
+			centre[i] = src[c*from*from+(i/to+margin)*from+i%to+margin]
 		}
 		out := dst[c*taps : (c+1)*taps]
+		if matrix == nil {
+			copy(out, centre)
+			continue
+		}
 		for i := range out {
-			if matrix == nil {
-				out[i] = float32(centre[i])
-				continue
-			}
-			var sum float64
 			for j, v := range centre {
-				sum += float64(matrix[i*taps+j]) * v
+				out[i] += float64(matrix[i*taps+j]) * v
 			}
-			out[i] = float32(sum)
 		}
 	}
 	return dst

@@ -87,9 +87,13 @@ func (b *builder) block(s *ofa.Space, k *ofa.Block, input value) value {
 	p := k.Name() + ".depth_conv"
 	kernel := b.source(p + weight)
 	if k.Expand > 0 {
-		kernel = s.Kernel(kernel, k.Mid, k.Kernel, func(from, to int) []float32 {
+		derived := s.Kernel(kernel, k.Mid, k.Kernel, func(from, to int) []float32 {
 			return b.source(ofa.Transform(k.Name(), from, to))
 		})
+		kernel = make([]float32, len(derived))
+		for i, v := range derived {
+			kernel[i] = float32(v)
+		}
 	}
 	x = b.conv(p+".conv", x, geometry{k.Mid, k.Kernel, k.Stride, k.Mid}, kernel, b.norm())
 	x = b.activation(p+".act", k.Act, x)

@@ -66,7 +66,7 @@ func pack[T float](s *ofa.Space, tensor func(string) []float32) *weights[T] {
 }
 
 // transpose turns [rows][cols] into [cols][rows].
-func transpose[T float](v []float32, rows, cols int) []T {
+func transpose[T, S float](v []S, rows, cols int) []T {
 	out := make([]T, len(v))
 	for r := range rows {
 		for c := range cols {
