@@ -1,0 +1,4 @@
+package dispatch
+
+// #cgo CFLAGS: -O3 -std=c11 -fvisibility=hidden -I${SRCDIR}/../include
+import "C"

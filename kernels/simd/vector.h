@@ -1,0 +1,56 @@
+/* The kernels of all instruction sets are the same algorithms around different registers. They are
+ * written here as inline functions over a small vector, which <isa>/<isa>.h defines in intrinsics;
+ * each kernel's own file includes that header, then the algorithm, and fixes kernel size, stride and
+ * register tile as constants, so that nothing of this is left at run time.
+ *
+ * What <isa>.h defines
+ *   vf, VF_LANES                 a vector of floats; VF_LANES divides DYNK_PANEL
+ *   vf_zero vf_set1 vf_load vf_store vf_add vf_mul vf_max vf_min
+ *   vf_fma(a, b, c)              a * b + c, rounded once
+ *   vf_max(a, b), vf_min(a, b)   give b if b is NaN
+ *   vtail, vtail_of(lanes)       how many first lanes count; more than VF_LANES means all
+ *   vf_load_tail(p, t)           the first t lanes; others are arbitrary and may be read from
+ *                                memory within DYNK_OVERREAD
+ *   vf_store_tail(p, v, t)       writes the first t lanes only
+ *   DYNK_TARGET, DYNK_INLINE     attributes of a kernel, and of every function here */
+#ifndef DYNK_VECTOR_H
+#define DYNK_VECTOR_H
+
+#include "dynk.h"
+
+enum { VF_PER_PANEL = DYNK_PANEL / VF_LANES };
+
+/* Accumulators live in arrays, so their loops must be unrolled for the arrays to become registers;
+ * the count is more than any of them has. Outer loops must not be: that only spills. */
+#ifdef __clang__
+#define DYNK_UNROLL _Pragma("clang loop unroll(full)")
+#define DYNK_ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define DYNK_UNROLL _Pragma("GCC unroll 32")
+#define DYNK_ROLLED _Pragma("GCC unroll 1")
+#endif
+
+/* The first three activations are a clamp, so that a kernel decides once per vector, not thrice. */
+typedef struct vact {
+    vf low, high;
+    dynk_act act;
+} vact;
+
+DYNK_INLINE vact vact_of(dynk_act act)
+{
+    const float inf = __builtin_inff();
+    vact a = {vf_set1(act == DYNK_ACT_NONE ? -inf : 0.0f),
+              vf_set1(act == DYNK_ACT_RELU6 ? 6.0f : inf), act};
+    return a;
+}
+
+DYNK_INLINE vf vact_apply(const vact *a, vf v)
+{
+    if (a->act < DYNK_ACT_HSWISH)
+        return vf_min(a->high, vf_max(a->low, v));
+    vf six = vf_set1(6.0f), sixth = vf_set1(1.0f / 6.0f);
+    vf gate = vf_mul(vf_min(six, vf_max(vf_zero(), vf_add(v, vf_set1(3.0f)))), sixth);
+    return a->act == DYNK_ACT_HSWISH ? vf_mul(v, gate) : gate;
+}
+
+#endif
