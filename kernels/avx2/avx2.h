@@ -5,8 +5,10 @@
 #include <immintrin.h>
 #include <stddef.h>
 
+#include "compiler.h"
+
 #define DYNK_TARGET __attribute__((target("avx2,fma")))
-#define DYNK_INLINE static inline __attribute__((always_inline, target("avx2,fma")))
+#define DYNK_INLINE static inline DYNK_FLATTEN DYNK_TARGET
 
 typedef __m256 vf;
 enum { VF_LANES = 8 };

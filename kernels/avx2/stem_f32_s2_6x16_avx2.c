@@ -5,7 +5,6 @@
 
 DYNK_TARGET void dynk_stem_f32_s2_6x16_avx2(const dynk_stem_args *a)
 {
-    vact act = vact_of(a->act);
     for (size_t out = 0; out < a->channels; out += DYNK_PANEL)
-        stem_rows(a, &act, out, 6, 1, 2);
+        stem_rows(a, out, 6, 1, 2);
 }

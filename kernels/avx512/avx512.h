@@ -5,8 +5,10 @@
 #include <immintrin.h>
 #include <stddef.h>
 
+#include "compiler.h"
+
 #define DYNK_TARGET __attribute__((target("avx512f")))
-#define DYNK_INLINE static inline __attribute__((always_inline, target("avx512f")))
+#define DYNK_INLINE static inline DYNK_FLATTEN DYNK_TARGET
 
 typedef __m512 vf;
 enum { VF_LANES = 16 };

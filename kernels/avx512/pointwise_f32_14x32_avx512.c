@@ -7,39 +7,38 @@
  * first, because a single panel would be bound by its broadcasts. Functions of their own, so that
  * the tiles of each are allocated registers apart. */
 static __attribute__((noinline)) DYNK_TARGET void
-three_panels(const dynk_pointwise_args *a, const pointwise_panels *g, const vact *act)
+three_panels(const dynk_pointwise_args *a, const pointwise_panels *g)
 {
-    pointwise_pixels(a, g, act, 8, 3);
+    pointwise_pixels(a, g, 8, 3);
 }
 
 static __attribute__((noinline)) DYNK_TARGET void
-two_panels(const dynk_pointwise_args *a, const pointwise_panels *g, const vact *act)
+two_panels(const dynk_pointwise_args *a, const pointwise_panels *g)
 {
-    pointwise_pixels(a, g, act, 14, 2);
+    pointwise_pixels(a, g, 14, 2);
 }
 
 static __attribute__((noinline)) DYNK_TARGET void
-one_panel(const dynk_pointwise_args *a, const pointwise_panels *g, const vact *act)
+one_panel(const dynk_pointwise_args *a, const pointwise_panels *g)
 {
-    pointwise_pixels(a, g, act, 14, 1);
+    pointwise_pixels(a, g, 14, 1);
 }
 
 DYNK_TARGET void dynk_pointwise_f32_14x32_avx512(const dynk_pointwise_args *a)
 {
-    vact act = vact_of(a->act);
     size_t out = 0, panels = (a->out + DYNK_PANEL - 1) / DYNK_PANEL;
     if (panels == 1) {
         pointwise_panels g = pointwise_gate(a, 0, 1);
-        one_panel(a, &g, &act);
+        one_panel(a, &g);
         return;
     }
     if (panels % 2 == 1) {
         pointwise_panels g = pointwise_gate(a, 0, 3);
-        three_panels(a, &g, &act);
+        three_panels(a, &g);
         out = 3 * DYNK_PANEL;
     }
     for (; out < a->out; out += 2 * DYNK_PANEL) {
         pointwise_panels g = pointwise_gate(a, out, 2);
-        two_panels(a, &g, &act);
+        two_panels(a, &g);
     }
 }

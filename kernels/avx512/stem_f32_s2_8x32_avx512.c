@@ -5,10 +5,9 @@
 
 DYNK_TARGET void dynk_stem_f32_s2_8x32_avx512(const dynk_stem_args *a)
 {
-    vact act = vact_of(a->act);
     size_t out = 0;
     for (; out + DYNK_PANEL < a->channels; out += 2 * DYNK_PANEL)
-        stem_rows(a, &act, out, 8, 2, 2);
+        stem_rows(a, out, 8, 2, 2);
     if (out < a->channels)
-        stem_rows(a, &act, out, 8, 1, 2);
+        stem_rows(a, out, 8, 1, 2);
 }

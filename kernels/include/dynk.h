@@ -43,7 +43,7 @@ typedef enum dynk_act {
     DYNK_ACT_RELU = 1,    /* max(v, 0) */
     DYNK_ACT_RELU6 = 2,   /* min(max(v, 0), 6) */
     DYNK_ACT_HSWISH = 3,  /* v * min(max(v + 3, 0), 6) / 6 */
-    DYNK_ACT_HSIGMOID = 4 /* min(max(v + 3, 0), 6) / 6 */
+    DYNK_ACT_HSIGMOID = 4 /* min(max(v + 3, 0), 6) / 6; of dense only */
 } dynk_act;
 
 /* ---- Packed weights ---------------------------------------------------------------------------

@@ -5,8 +5,10 @@
 #include <arm_neon.h>
 #include <stddef.h>
 
+#include "compiler.h"
+
 #define DYNK_TARGET
-#define DYNK_INLINE static inline __attribute__((always_inline))
+#define DYNK_INLINE static inline DYNK_FLATTEN
 
 typedef float32x4_t vf;
 enum { VF_LANES = 4 };

@@ -5,9 +5,8 @@
 
 DYNK_TARGET void dynk_pointwise_f32_6x16_neon(const dynk_pointwise_args *a)
 {
-    vact act = vact_of(a->act);
     for (size_t out = 0; out < a->out; out += DYNK_PANEL) {
         pointwise_panels g = pointwise_gate(a, out, 1);
-        pointwise_pixels(a, &g, &act, 6, 1);
+        pointwise_pixels(a, &g, 6, 1);
     }
 }

@@ -6,6 +6,11 @@
 
 #include "vector.h"
 
+DYNK_INLINE vf dense_activate(dynk_act kind, const vact *act, vf v)
+{
+    return kind == DYNK_ACT_HSIGMOID ? vact_hsigmoid(v) : vact_apply(act, v, act->clamped);
+}
+
 DYNK_INLINE void dense_panels(const dynk_dense_args *a, const vact *act, size_t out, size_t panels)
 {
     enum { MOST = 16 };
@@ -41,7 +46,7 @@ DYNK_INLINE void dense_panels(const dynk_dense_args *a, const vact *act, size_t 
         vf sum = vf_add(even[v], odd[v]);
         if (a->bias != NULL)
             sum = vf_add(sum, vf_load_tail(a->bias + o, tail));
-        vf_store_tail(a->y + o, vact_apply(act, sum), tail);
+        vf_store_tail(a->y + o, dense_activate(a->act, act, sum), tail);
     }
 }
 

@@ -21,6 +21,18 @@ typedef struct dwconv_channels {
     vact act;
 } dwconv_channels;
 
+DYNK_INLINE void dwconv_finish(const dynk_dwconv_args *a, dwconv_channels *g, const vf *sum,
+                               size_t i, size_t col, size_t cols, int clamped)
+{
+    float *y = a->y + i * a->y_row + col * a->y_pix + g->first;
+    DYNK_UNROLL
+    for (size_t j = 0; j < cols; j++) {
+        vf result = vact_apply(&g->act, vf_fma(sum[j], g->scale, g->shift), clamped);
+        g->total = vf_add(g->total, result);
+        vf_store_tail(y + j * a->y_pix, result, g->tail);
+    }
+}
+
 /* Outputs col..col+cols of row i. */
 DYNK_INLINE void dwconv_block(const dynk_dwconv_args *a, dwconv_channels *g, size_t i, size_t col,
                               size_t cols, size_t k, size_t stride, int border)
@@ -53,13 +65,10 @@ DYNK_INLINE void dwconv_block(const dynk_dwconv_args *a, dwconv_channels *g, siz
                     sum[(t - v) / stride] = vf_fma(x, weight[v], sum[(t - v) / stride]);
         }
     }
-    float *y = a->y + i * a->y_row + col * a->y_pix + g->first;
-    DYNK_UNROLL
-    for (size_t j = 0; j < cols; j++) {
-        vf result = vact_apply(&g->act, vf_fma(sum[j], g->scale, g->shift));
-        g->total = vf_add(g->total, result);
-        vf_store_tail(y + j * a->y_pix, result, g->tail);
-    }
+    if (g->act.clamped)
+        dwconv_finish(a, g, sum, i, col, cols, 1);
+    else
+        dwconv_finish(a, g, sum, i, col, cols, 0);
 }
 
 /* Row i in blocks of at most 8, as even as possible. */
@@ -96,8 +105,9 @@ DYNK_INLINE void dwconv_row(const dynk_dwconv_args *a, dwconv_channels *g, size_
 #undef DYNK_COLS
 }
 
-DYNK_INLINE void dwconv(const dynk_dwconv_args *a, size_t k, size_t stride)
+DYNK_INLINE void dwconv(const dynk_dwconv_args *args, size_t k, size_t stride)
 {
+    const dynk_dwconv_args local = *args, *a = &local;
     for (size_t c = 0; c < a->channels; c += VF_LANES) {
         vtail tail = vtail_of(a->channels - c);
         dwconv_channels g = {c,

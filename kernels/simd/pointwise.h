@@ -16,18 +16,58 @@ typedef struct pointwise_panels {
     size_t out; /* first output channel */
 } pointwise_panels;
 
+enum { POINTWISE_MOST = 32 }; /* vectors of a tile, at most */
+
+DYNK_INLINE void pointwise_finish(const dynk_pointwise_args *a, const pointwise_panels *g,
+                                  const vact *act, const vf *sum, size_t pixel, size_t rows,
+                                  size_t panels, int clamped)
+{
+    const size_t vectors = panels * VF_PER_PANEL;
+    vf scale[POINTWISE_MOST], shift[POINTWISE_MOST];
+    vtail tail[POINTWISE_MOST];
+    DYNK_UNROLL
+    for (size_t v = 0; v < vectors; v++) {
+        size_t o = g->out + v * VF_LANES;
+        tail[v] = vtail_of(o < a->out ? a->out - o : 0);
+        scale[v] = vf_load_tail(a->scale + o, tail[v]);
+        shift[v] = vf_load_tail(a->shift + o, tail[v]);
+    }
+    float *y = a->y + pixel * a->y_pix + g->out;
+    const float *residual = a->residual;
+    if (residual != NULL)
+        residual += pixel * a->r_pix + g->out;
+    DYNK_UNROLL
+    for (size_t r = 0; r < rows; r++) {
+        vf result[POINTWISE_MOST];
+        DYNK_UNROLL
+        for (size_t v = 0; v < vectors; v++) {
+            vf affine = vf_fma(sum[r * vectors + v], scale[v], shift[v]);
+            result[v] = vact_apply(act, affine, clamped);
+        }
+        if (residual != NULL) {
+            DYNK_UNROLL
+            for (size_t v = 0; v < vectors; v++)
+                result[v] = vf_add(result[v], vf_load_tail(residual + v * VF_LANES, tail[v]));
+            residual += a->r_pix;
+        }
+        DYNK_UNROLL
+        for (size_t v = 0; v < vectors; v++)
+            vf_store_tail(y + v * VF_LANES, result[v], tail[v]);
+        y += a->y_pix;
+    }
+}
+
 DYNK_INLINE void pointwise_tile(const dynk_pointwise_args *a, const pointwise_panels *g,
                                 const vact *act, size_t pixel, size_t rows, size_t panels)
 {
-    enum { MOST = 32 };
     const size_t vectors = panels * VF_PER_PANEL, x_pix = a->x_pix, w_panel = g->w_panel;
-    vf sum[MOST];
+    vf sum[POINTWISE_MOST];
     DYNK_UNROLL
     for (size_t i = 0; i < rows * vectors; i++)
         sum[i] = vf_zero();
     const float *x = a->x + pixel * x_pix, *w = g->weight;
     for (size_t i = a->in; i > 0; i--) {
-        vf weight[MOST];
+        vf weight[POINTWISE_MOST];
         DYNK_UNROLL
         for (size_t v = 0; v < vectors; v++)
             weight[v] = vf_load(w + v / VF_PER_PANEL * w_panel + v % VF_PER_PANEL * VF_LANES);
@@ -41,43 +81,28 @@ DYNK_INLINE void pointwise_tile(const dynk_pointwise_args *a, const pointwise_pa
         x++;
         w += DYNK_PANEL;
     }
-    vf scale[MOST], shift[MOST];
-    vtail tail[MOST];
-    DYNK_UNROLL
-    for (size_t v = 0; v < vectors; v++) {
-        size_t o = g->out + v * VF_LANES;
-        tail[v] = vtail_of(o < a->out ? a->out - o : 0);
-        scale[v] = vf_load_tail(a->scale + o, tail[v]);
-        shift[v] = vf_load_tail(a->shift + o, tail[v]);
-    }
-    DYNK_UNROLL
-    for (size_t r = 0; r < rows; r++) {
-        float *y = a->y + (pixel + r) * a->y_pix + g->out;
-        DYNK_UNROLL
-        for (size_t v = 0; v < vectors; v++) {
-            vf result = vact_apply(act, vf_fma(sum[r * vectors + v], scale[v], shift[v]));
-            if (a->residual != NULL) {
-                const float *from = a->residual + (pixel + r) * a->r_pix + g->out;
-                result = vf_add(result, vf_load_tail(from + v * VF_LANES, tail[v]));
-            }
-            vf_store_tail(y + v * VF_LANES, result, tail[v]);
-        }
-    }
+    if (act->clamped)
+        pointwise_finish(a, g, act, sum, pixel, rows, panels, 1);
+    else
+        pointwise_finish(a, g, act, sum, pixel, rows, panels, 0);
 }
 
 /* All pixels for some panels, in tiles of at most most_rows, as even as possible: a short last tile
  * would run at the latency of its few sums. */
-DYNK_INLINE void pointwise_pixels(const dynk_pointwise_args *a, const pointwise_panels *g,
-                                  const vact *act, size_t most_rows, size_t panels)
+DYNK_INLINE void pointwise_pixels(const dynk_pointwise_args *args, const pointwise_panels *group,
+                                  size_t most_rows, size_t panels)
 {
 #define DYNK_ROWS(n)                                                                               \
     case n:                                                                                        \
         if ((n) <= most_rows)                                                                      \
-            pointwise_tile(a, g, act, pixel, n, panels);                                           \
+            pointwise_tile(&a, &g, &act, pixel, n, panels);                                           \
         break;
+    const dynk_pointwise_args a = *args;
+    const pointwise_panels g = *group;
+    const vact act = vact_of(a.act);
     size_t pixel = 0;
-    for (size_t tiles = (a->pixels + most_rows - 1) / most_rows; tiles > 0; tiles--) {
-        size_t rows = (a->pixels - pixel + tiles - 1) / tiles;
+    for (size_t tiles = (a.pixels + most_rows - 1) / most_rows; tiles > 0; tiles--) {
+        size_t rows = (a.pixels - pixel + tiles - 1) / tiles;
         switch (rows) {
             DYNK_ROWS(1)
             DYNK_ROWS(2)

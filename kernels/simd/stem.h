@@ -6,16 +6,35 @@
 
 #include "vector.h"
 
+enum { STEM_MOST = 24 }; /* vectors of a tile, at most */
+
+DYNK_INLINE void stem_finish(const dynk_stem_args *a, const vact *act, const vf *sum, size_t out,
+                             size_t i, size_t col, size_t cols, size_t panels, int clamped)
+{
+    const size_t vectors = panels * VF_PER_PANEL;
+    DYNK_UNROLL
+    for (size_t v = 0; v < vectors; v++) {
+        size_t o = out + v * VF_LANES;
+        vtail tail = vtail_of(o < a->channels ? a->channels - o : 0);
+        vf scale = vf_load_tail(a->scale + o, tail), shift = vf_load_tail(a->shift + o, tail);
+        float *y = a->y + i * a->y_row + col * a->y_pix + o;
+        DYNK_UNROLL
+        for (size_t j = 0; j < cols; j++) {
+            vf result = vact_apply(act, vf_fma(sum[j * vectors + v], scale, shift), clamped);
+            vf_store_tail(y + j * a->y_pix, result, tail);
+        }
+    }
+}
+
 /* Outputs col..col+cols of row i for the panels from output channel `out` on. Kernel columns
  * from..to of three lie in the image. */
 DYNK_INLINE void stem_block(const dynk_stem_args *a, const vact *act, size_t out, size_t i,
                             size_t col, size_t from, size_t to, size_t cols, size_t panels,
                             size_t stride)
 {
-    enum { MOST = 24 };
     const size_t vectors = panels * VF_PER_PANEL;
     const float *weight = a->weight + out / DYNK_PANEL * a->w_panel;
-    vf sum[MOST];
+    vf sum[STEM_MOST];
     DYNK_UNROLL
     for (size_t n = 0; n < cols * vectors; n++)
         sum[n] = vf_zero();
@@ -26,7 +45,7 @@ DYNK_INLINE void stem_block(const dynk_stem_args *a, const vact *act, size_t out
             continue;
         x += (col * stride + from - 1) * 3;
         for (size_t t = (to - from) * 3; t > 0; t--) {
-            vf tap[MOST];
+            vf tap[STEM_MOST];
             DYNK_UNROLL
             for (size_t v = 0; v < vectors; v++)
                 tap[v] = vf_load(w + v / VF_PER_PANEL * a->w_panel + v % VF_PER_PANEL * VF_LANES);
@@ -41,18 +60,10 @@ DYNK_INLINE void stem_block(const dynk_stem_args *a, const vact *act, size_t out
             w += DYNK_PANEL;
         }
     }
-    DYNK_UNROLL
-    for (size_t v = 0; v < vectors; v++) {
-        size_t o = out + v * VF_LANES;
-        vtail tail = vtail_of(o < a->channels ? a->channels - o : 0);
-        vf scale = vf_load_tail(a->scale + o, tail), shift = vf_load_tail(a->shift + o, tail);
-        float *y = a->y + i * a->y_row + col * a->y_pix + o;
-        DYNK_UNROLL
-        for (size_t j = 0; j < cols; j++) {
-            vf result = vact_apply(act, vf_fma(sum[j * vectors + v], scale, shift));
-            vf_store_tail(y + j * a->y_pix, result, tail);
-        }
-    }
+    if (act->clamped)
+        stem_finish(a, act, sum, out, i, col, cols, panels, 1);
+    else
+        stem_finish(a, act, sum, out, i, col, cols, panels, 0);
 }
 
 /* Row i: the border column on the left, inner columns in even blocks of at most most_cols, the
@@ -92,11 +103,13 @@ DYNK_INLINE void stem_row(const dynk_stem_args *a, const vact *act, size_t out, 
 }
 
 /* All rows of `panels` panels from output channel `out` on. */
-DYNK_INLINE void stem_rows(const dynk_stem_args *a, const vact *act, size_t out, size_t most_cols,
-                           size_t panels, size_t stride)
+DYNK_INLINE void stem_rows(const dynk_stem_args *args, size_t out, size_t most_cols, size_t panels,
+                           size_t stride)
 {
-    for (size_t i = 0; i < a->out_rows; i++)
-        stem_row(a, act, out, i, most_cols, panels, stride);
+    const dynk_stem_args a = *args;
+    const vact act = vact_of(a.act);
+    for (size_t i = 0; i < a.out_rows; i++)
+        stem_row(&a, &act, out, i, most_cols, panels, stride);
 }
 
 #endif

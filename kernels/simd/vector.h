@@ -20,37 +20,33 @@
 
 enum { VF_PER_PANEL = DYNK_PANEL / VF_LANES };
 
-/* Accumulators live in arrays, so their loops must be unrolled for the arrays to become registers;
- * the count is more than any of them has. Outer loops must not be: that only spills. */
-#ifdef __clang__
-#define DYNK_UNROLL _Pragma("clang loop unroll(full)")
-#define DYNK_ROLLED _Pragma("clang loop unroll(disable)")
-#else
-#define DYNK_UNROLL _Pragma("GCC unroll 32")
-#define DYNK_ROLLED _Pragma("GCC unroll 1")
-#endif
-
-/* The first three activations are a clamp, so that a kernel decides once per vector, not thrice. */
+/* Activations. The first three are a clamp. Kernels decide once a tile which of the two forms they
+ * need, not once a vector: `clamped` is a constant where it is used. Note for all of them: a vector
+ * store may alias any memory, so what is needed after one is kept in local variables. */
 typedef struct vact {
     vf low, high;
-    dynk_act act;
+    int clamped;
 } vact;
 
 DYNK_INLINE vact vact_of(dynk_act act)
 {
     const float inf = __builtin_inff();
     vact a = {vf_set1(act == DYNK_ACT_NONE ? -inf : 0.0f),
-              vf_set1(act == DYNK_ACT_RELU6 ? 6.0f : inf), act};
+              vf_set1(act == DYNK_ACT_RELU6 ? 6.0f : inf), act < DYNK_ACT_HSWISH};
     return a;
 }
 
-DYNK_INLINE vf vact_apply(const vact *a, vf v)
+DYNK_INLINE vf vact_hsigmoid(vf v)
 {
-    if (a->act < DYNK_ACT_HSWISH)
+    vf shifted = vf_max(vf_zero(), vf_add(v, vf_set1(3.0f)));
+    return vf_mul(vf_min(vf_set1(6.0f), shifted), vf_set1(1.0f / 6.0f));
+}
+
+DYNK_INLINE vf vact_apply(const vact *a, vf v, int clamped)
+{
+    if (clamped)
         return vf_min(a->high, vf_max(a->low, v));
-    vf six = vf_set1(6.0f), sixth = vf_set1(1.0f / 6.0f);
-    vf gate = vf_mul(vf_min(six, vf_max(vf_zero(), vf_add(v, vf_set1(3.0f)))), sixth);
-    return a->act == DYNK_ACT_HSWISH ? vf_mul(v, gate) : gate;
+    return vf_mul(v, vact_hsigmoid(v));
 }
 
 #endif

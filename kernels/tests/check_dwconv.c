@@ -101,7 +101,7 @@ static shape random_shape(check *c)
         .out = random_upto(c, 2 * c->kernel->cols + 1),
         .k = c->kernel->k,
         .stride = c->kernel->stride,
-        .act = (dynk_act)(random_next(c) % 5),
+        .act = (dynk_act)(random_next(c) % DYNK_ACT_HSIGMOID),
         .sums = random_next(c) % 2 == 1,
         .gap = random_next(c) % 2 == 1 ? random_upto(c, 9) : 0,
         .spare = random_next(c) % 2 == 1 ? random_upto(c, 40) : 0,

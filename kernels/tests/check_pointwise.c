@@ -94,7 +94,7 @@ static shape random_shape(check *c)
         .pixels = random_upto(c, 2 * c->kernel->rows + 1),
         .in = random_upto(c, 40),
         .out = random_upto(c, 2 * c->kernel->cols + 1),
-        .act = (dynk_act)(random_next(c) % 5),
+        .act = (dynk_act)(random_next(c) % DYNK_ACT_HSIGMOID),
         .gate = random_next(c) % 2 == 1,
         .residual = (int)(random_next(c) % 3),
         .gap = random_next(c) % 2 == 1 ? random_upto(c, 9) : 0,

@@ -89,7 +89,7 @@ static shape random_shape(check *c)
         .side = random_upto(c, 2 * c->kernel->rows + 1),
         .out = random_upto(c, 2 * c->kernel->cols + 1),
         .stride = c->kernel->stride,
-        .act = (dynk_act)(random_next(c) % 5),
+        .act = (dynk_act)(random_next(c) % DYNK_ACT_HSIGMOID),
         .gap = random_next(c) % 2 == 1 ? random_upto(c, 9) : 0,
         .spare = random_next(c) % 2 == 1 ? random_upto(c, 40) : 0,
         .shift = random_next(c) % 2,

@@ -1,0 +1,31 @@
+/* What the algorithms need of the compiler. Internal. */
+#ifndef DYNK_COMPILER_H
+#define DYNK_COMPILER_H
+
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(undefined_behavior_sanitizer)
+#define DYNK_SANITIZED
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define DYNK_SANITIZED
+#endif
+
+/* Tiles are constants, so everything is inlined, and accumulators live in arrays, whose loops must be
+ * unrolled (the count is more than any of them has) for the arrays to become registers. Outer loops
+ * must not be: that only spills. Under a sanitizer the algorithms stay functions with loops, which
+ * checks the same index arithmetic on a thousandth of the code. */
+#ifdef DYNK_SANITIZED
+#define DYNK_FLATTEN
+#define DYNK_UNROLL
+#define DYNK_ROLLED
+#elif defined(__clang__)
+#define DYNK_FLATTEN __attribute__((always_inline))
+#define DYNK_UNROLL _Pragma("clang loop unroll(full)")
+#define DYNK_ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define DYNK_FLATTEN __attribute__((always_inline))
+#define DYNK_UNROLL _Pragma("GCC unroll 32")
+#define DYNK_ROLLED _Pragma("GCC unroll 1")
+#endif
+
+#endif
