@@ -12,8 +12,7 @@ static const dynk_kernel kernels[] = {
 #undef DYNK_KERNEL
 };
 
-dynk_isa dynk_isa_avx2(void)
-{
+dynk_isa dynk_isa_avx2(void) {
     __builtin_cpu_init();
     int present = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     return (dynk_isa){"avx2", kernels, DYNK_COUNT(kernels), present};

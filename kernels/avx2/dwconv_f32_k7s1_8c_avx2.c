@@ -1,6 +1,9 @@
 //go:build amd64
 
 #include "avx2.h"
+
 #include "dwconv.h"
 
-DYNK_TARGET void dynk_dwconv_f32_k7s1_8c_avx2(const dynk_dwconv_args *a) { dwconv(a, 7, 1); }
+DYNK_TARGET void dynk_dwconv_f32_k7s1_8c_avx2(const dynk_dwconv_args *a) {
+    dwconv(a, 7, 1);
+}

@@ -12,8 +12,7 @@ static const dynk_kernel kernels[] = {
 #undef DYNK_KERNEL
 };
 
-dynk_isa dynk_isa_avx512(void)
-{
+dynk_isa dynk_isa_avx512(void) {
     __builtin_cpu_init();
     int present = __builtin_cpu_supports("avx512f");
     return (dynk_isa){"avx512", kernels, DYNK_COUNT(kernels), present};

@@ -1,6 +1,9 @@
 //go:build amd64
 
 #include "avx512.h"
+
 #include "dwconv.h"
 
-DYNK_TARGET void dynk_dwconv_f32_k5s1_16c_avx512(const dynk_dwconv_args *a) { dwconv(a, 5, 1); }
+DYNK_TARGET void dynk_dwconv_f32_k5s1_16c_avx512(const dynk_dwconv_args *a) {
+    dwconv(a, 5, 1);
+}

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int dynk_isa_at(size_t i, dynk_isa *out)
-{
+int dynk_isa_at(size_t i, dynk_isa *out) {
     static dynk_isa (*const all[])(void) = {
 #define DYNK_ISA(name) dynk_isa_##name,
 #include "isa.inc"
@@ -18,8 +17,7 @@ int dynk_isa_at(size_t i, dynk_isa *out)
     return 1;
 }
 
-const char *dynk_op_name(dynk_op op)
-{
+const char *dynk_op_name(dynk_op op) {
     switch (op) {
     case DYNK_OP_STEM:
         return "stem";
@@ -38,8 +36,7 @@ const char *dynk_op_name(dynk_op op)
 }
 
 /* k and stride that a kernel leaves at 0 fit every slot. */
-static void put(dynk_table *t, const dynk_kernel *kernel)
-{
+static void put(dynk_table *t, const dynk_kernel *kernel) {
     switch (kernel->op) {
     case DYNK_OP_STEM:
         for (unsigned s = 1; s <= 2; s++)
@@ -67,8 +64,7 @@ static void put(dynk_table *t, const dynk_kernel *kernel)
     }
 }
 
-static int known(const char *name)
-{
+static int known(const char *name) {
     dynk_isa isa;
     for (size_t i = 0; dynk_isa_at(i, &isa); i++)
         if (strcmp(isa.name, name) == 0)
@@ -76,8 +72,7 @@ static int known(const char *name)
     return 0;
 }
 
-int dynk_table_fill(dynk_table *table, const char *cap)
-{
+int dynk_table_fill(dynk_table *table, const char *cap) {
     if (cap == NULL)
         cap = getenv("DYNOFA_ISA");
     int wanted = cap != NULL && cap[0] != '\0';

@@ -12,8 +12,8 @@
  *                never writes an element that the contract does not name.
  *   Aliasing     outputs overlap no input, except where a contract allows it.
  *   Order        every output is summed in an order that does not depend on how a map was cut into
- *                calls, so any tiling by pixels, rows or panels gives the same bits from one kernel.
- *                (The pooling sums of the depthwise convolution are sums of one call.)
+ *                calls, so any tiling by pixels, rows or panels gives the same bits. (The pooling
+ *                sums of the depthwise convolution are sums of one call.)
  *   Activation   one of dynk_act, applied after scale and shift. NaN in, NaN out.
  *   Rounding     each kernel is within n * u * sum|terms| of the exact result, n the number of its
  *                terms and u = 2^-24 (tests/check.h); kernels of two ISAs need not agree in bits.
@@ -58,8 +58,7 @@ typedef enum dynk_act {
  * tap-major, [k*k][channels stored], so a prefix of channels is a prefix of every row. */
 
 /* Floats of a packed matrix with `in` inputs and `out` outputs. */
-static inline size_t dynk_packed_size(size_t in, size_t out)
-{
+static inline size_t dynk_packed_size(size_t in, size_t out) {
     return (out + DYNK_PANEL - 1) / DYNK_PANEL * DYNK_PANEL * in;
 }
 
@@ -70,7 +69,7 @@ static inline size_t dynk_packed_size(size_t in, size_t out)
  *
  * for out_rows rows i of width ceil(width / s). An image is given by its rows: rows[i*s + u] is
  * input row i*s+u-1 of the first output row asked for, [width][3], or NULL for a row of padding.
- *   rows          (out_rows - 1) * s + 3 pointers; the rows are NOT padded: an image is the caller's
+ *   rows          (out_rows - 1) * s + 3 pointers; the rows are NOT padded, being the caller's
  *   weight        packed, 27 inputs in the order row, column, channel; w_panel >= 27 * DYNK_PANEL
  *   scale, shift  [channels], padded
  *   y             [out_rows][y_row], pixels y_pix >= channels apart
@@ -123,8 +122,8 @@ typedef struct dynk_pointwise_args {
  *   scale, shift  [channels], padded
  *   y             [out_rows][y_row], pixels y_pix >= channels apart
  *   sums          [channels] or NULL: receives sum_{i,j} y[i,j,c] of this call, for pooling
- * width, out_rows, channels >= 1; k in {3, 5, 7} and stride s in {1, 2} are the kernel's own. A part
- * of the channels is asked for by moving all pointers. Kernels 5 and 3 of an elastic layer are
+ * width, out_rows, channels >= 1; k in {3, 5, 7} and stride s in {1, 2} are the kernel's own. Some
+ * of the channels are asked for by moving all pointers. Kernels 5 and 3 of an elastic layer are
  * derived from 7 once, by dynk_ktransform_f32. */
 typedef struct dynk_dwconv_args {
     const float *const *rows;
@@ -181,7 +180,8 @@ typedef void (*dynk_average_fn)(const dynk_average_args *);
  * dst [dynk_packed_size(in, out)]. */
 void dynk_pack_f32(float *dst, const float *src, size_t in, size_t out);
 
-/* Packs a stem weight src [out][3 channels][3 rows][3 columns] into dst [dynk_packed_size(27, out)]. */
+/* Packs a stem weight src [out][3 channels][3 rows][3 columns] into
+ * dst [dynk_packed_size(27, out)]. */
 void dynk_pack_stem_f32(float *dst, const float *src, size_t out);
 
 /* Packs depthwise kernels src [channels][k][k] into dst [k*k][w_tap], w_tap >= channels; elements
@@ -227,7 +227,7 @@ typedef struct dynk_kernel {
 
 /* What to call for each operator on one machine. A plain value: the caller keeps it. */
 typedef struct dynk_table {
-    dynk_kernel stem[2];      /* [stride - 1] */
+    dynk_kernel stem[2]; /* [stride - 1] */
     dynk_kernel pointwise;
     dynk_kernel dwconv[3][2]; /* [k/2 - 1][stride - 1] */
     dynk_kernel dense, average;
@@ -235,9 +235,9 @@ typedef struct dynk_table {
 } dynk_table;
 
 /* Fills the table with the best kernels for this CPU. cap names the highest instruction set to use
- * (ref, neon, avx2, avx512); NULL means the environment's DYNOFA_ISA, and if that is unset or empty,
- * no cap. Returns 1, or 0 if the cap names no instruction set of this build: the table then has no
- * cap. Any thread may call it at any time. */
+ * (ref, neon, avx2, avx512); NULL means the environment's DYNOFA_ISA, and if that is unset or
+ * empty, no cap. Returns 1, or 0 if the cap names no instruction set of this build: the table then
+ * has no cap. Any thread may call it at any time. */
 int dynk_table_fill(dynk_table *table, const char *cap);
 
 /* The operator's name, as in kernel names. */

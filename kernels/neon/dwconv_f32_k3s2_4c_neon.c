@@ -1,6 +1,9 @@
 //go:build arm64
 
 #include "neon.h"
+
 #include "dwconv.h"
 
-DYNK_TARGET void dynk_dwconv_f32_k3s2_4c_neon(const dynk_dwconv_args *a) { dwconv(a, 3, 2); }
+DYNK_TARGET void dynk_dwconv_f32_k3s2_4c_neon(const dynk_dwconv_args *a) {
+    dwconv(a, 3, 2);
+}

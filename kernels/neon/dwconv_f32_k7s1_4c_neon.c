@@ -1,6 +1,9 @@
 //go:build arm64
 
 #include "neon.h"
+
 #include "dwconv.h"
 
-DYNK_TARGET void dynk_dwconv_f32_k7s1_4c_neon(const dynk_dwconv_args *a) { dwconv(a, 7, 1); }
+DYNK_TARGET void dynk_dwconv_f32_k7s1_4c_neon(const dynk_dwconv_args *a) {
+    dwconv(a, 7, 1);
+}

@@ -12,8 +12,7 @@ static const dynk_kernel kernels[] = {
 #undef DYNK_KERNEL
 };
 
-dynk_isa dynk_isa_neon(void)
-{
+dynk_isa dynk_isa_neon(void) {
     int present = 1; /* part of the base of AArch64 */
     return (dynk_isa){"neon", kernels, DYNK_COUNT(kernels), present};
 }

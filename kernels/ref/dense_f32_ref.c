@@ -1,7 +1,6 @@
 #include "ref.h"
 
-void dynk_dense_f32_ref(const dynk_dense_args *a)
-{
+void dynk_dense_f32_ref(const dynk_dense_args *a) {
     for (size_t o = 0; o < a->out; o++) {
         double sum = a->bias != NULL ? (double)a->bias[o] : 0;
         for (size_t i = 0; i < a->in; i++)

@@ -1,7 +1,6 @@
 #include "ref.h"
 
-void dynk_dwconv_f32_ref(const dynk_dwconv_args *a)
-{
+void dynk_dwconv_f32_ref(const dynk_dwconv_args *a) {
     size_t out_width = (a->width - 1) / a->stride + 1, half = a->k / 2;
     for (size_t c = 0; c < a->channels; c++) {
         double total = 0;

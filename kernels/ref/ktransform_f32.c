@@ -2,8 +2,7 @@
 #include "ref.h"
 
 void dynk_ktransform_f32(float *dst, const float *src, const float *matrix, size_t channels,
-                         unsigned from, unsigned to)
-{
+                         unsigned from, unsigned to) {
     size_t margin = (from - to) / 2, taps = (size_t)to * to;
     for (size_t c = 0; c < channels; c++) {
         const float *kernel = src + c * from * from;

@@ -10,8 +10,7 @@ static const dynk_kernel kernels[] = {
 #undef DYNK_KERNEL
 };
 
-dynk_isa dynk_isa_ref(void)
-{
+dynk_isa dynk_isa_ref(void) {
     int present = 1;
     return (dynk_isa){"ref", kernels, DYNK_COUNT(kernels), present};
 }

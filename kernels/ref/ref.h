@@ -11,8 +11,7 @@
 #endif
 
 /* Comparisons are written so that NaN falls through to the result. */
-static inline double clamp_ref(double v, double low, double high)
-{
+static inline double clamp_ref(double v, double low, double high) {
     if (v < low)
         return low;
     if (v > high)
@@ -20,8 +19,7 @@ static inline double clamp_ref(double v, double low, double high)
     return v;
 }
 
-static inline double activate_ref(double v, dynk_act act)
-{
+static inline double activate_ref(double v, dynk_act act) {
     switch (act) {
     case DYNK_ACT_RELU:
         return v < 0 ? 0 : v;
@@ -38,8 +36,7 @@ static inline double activate_ref(double v, dynk_act act)
 }
 
 /* The weight from input i to output o of a packed matrix. */
-static inline double packed_ref(const float *weight, size_t w_panel, size_t i, size_t o)
-{
+static inline double packed_ref(const float *weight, size_t w_panel, size_t i, size_t o) {
     return weight[o / DYNK_PANEL * w_panel + i * DYNK_PANEL + o % DYNK_PANEL];
 }
 

@@ -1,7 +1,6 @@
 #include "ref.h"
 
-void dynk_stem_f32_ref(const dynk_stem_args *a)
-{
+void dynk_stem_f32_ref(const dynk_stem_args *a) {
     size_t out_width = (a->width - 1) / a->stride + 1;
     for (size_t i = 0; i < a->out_rows; i++)
         for (size_t j = 0; j < out_width; j++)

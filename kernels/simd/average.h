@@ -5,8 +5,7 @@
 
 #include "vector.h"
 
-DYNK_INLINE void average_vectors(const dynk_average_args *a, vf factor, size_t c, size_t vectors)
-{
+DYNK_INLINE void average_vectors(const dynk_average_args *a, vf factor, size_t c, size_t vectors) {
     vf sum[4];
     vtail tail = vtail_of(a->channels - c - (vectors - 1) * VF_LANES);
     DYNK_UNROLL
@@ -27,8 +26,7 @@ DYNK_INLINE void average_vectors(const dynk_average_args *a, vf factor, size_t c
     vf_store_tail(a->y + c + (vectors - 1) * VF_LANES, vf_mul(sum[vectors - 1], factor), tail);
 }
 
-DYNK_INLINE void average(const dynk_average_args *a)
-{
+DYNK_INLINE void average(const dynk_average_args *a) {
     vf factor = vf_set1(1.0f / (float)a->count);
     size_t c = 0;
     for (; c + 3 * VF_LANES < a->channels; c += 4 * VF_LANES)

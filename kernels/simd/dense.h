@@ -6,13 +6,12 @@
 
 #include "vector.h"
 
-DYNK_INLINE vf dense_activate(dynk_act kind, const vact *act, vf v)
-{
+DYNK_INLINE vf dense_activate(dynk_act kind, const vact *act, vf v) {
     return kind == DYNK_ACT_HSIGMOID ? vact_hsigmoid(v) : vact_apply(act, v, act->clamped);
 }
 
-DYNK_INLINE void dense_panels(const dynk_dense_args *a, const vact *act, size_t out, size_t panels)
-{
+DYNK_INLINE void dense_panels(const dynk_dense_args *a, const vact *act, size_t out,
+                              size_t panels) {
     enum { MOST = 16 };
     const size_t vectors = panels * VF_PER_PANEL, w_panel = a->w_panel;
     const float *w = a->weight + out / DYNK_PANEL * w_panel, *x = a->x;
@@ -51,8 +50,7 @@ DYNK_INLINE void dense_panels(const dynk_dense_args *a, const vact *act, size_t 
 }
 
 /* All outputs, most_panels at a time. */
-DYNK_INLINE void dense(const dynk_dense_args *a, size_t most_panels)
-{
+DYNK_INLINE void dense(const dynk_dense_args *a, size_t most_panels) {
     vact act = vact_of(a->act);
     size_t out = 0;
     for (; out + (most_panels - 1) * DYNK_PANEL < a->out; out += most_panels * DYNK_PANEL)

@@ -1,7 +1,7 @@
-/* Depthwise convolution: a vector of channels, `cols` neighbouring outputs of a row at once. One row
- * of k weights is held in registers while the row of inputs passes by; each input is loaded once and
- * goes into all the outputs of the block that it is a neighbour of. For k = 7 and 8 outputs that is
- * 21 loads for 56 products.
+/* Depthwise convolution: a vector of channels, `cols` neighbouring outputs of a row at once. One
+ * row of k weights is held in registers while the row of inputs passes by; each input is loaded
+ * once and goes into all the outputs of the block that it is a neighbour of. For k = 7 and 8
+ * outputs that is 21 loads for 56 products.
  *
  * Blocks that touch the left or right border test each column, which is cheap, as an input serves
  * up to k products; what lies in the padding is skipped, so a border costs less than the interior.
@@ -22,8 +22,7 @@ typedef struct dwconv_channels {
 } dwconv_channels;
 
 DYNK_INLINE void dwconv_finish(const dynk_dwconv_args *a, dwconv_channels *g, const vf *sum,
-                               size_t i, size_t col, size_t cols, int clamped)
-{
+                               size_t i, size_t col, size_t cols, int clamped) {
     float *y = a->y + i * a->y_row + col * a->y_pix + g->first;
     DYNK_UNROLL
     for (size_t j = 0; j < cols; j++) {
@@ -35,8 +34,7 @@ DYNK_INLINE void dwconv_finish(const dynk_dwconv_args *a, dwconv_channels *g, co
 
 /* Outputs col..col+cols of row i. */
 DYNK_INLINE void dwconv_block(const dynk_dwconv_args *a, dwconv_channels *g, size_t i, size_t col,
-                              size_t cols, size_t k, size_t stride, int border)
-{
+                              size_t cols, size_t k, size_t stride, int border) {
     const size_t half = k / 2, x_pix = a->x_pix, span = (cols - 1) * stride + k;
     vf sum[8];
     DYNK_UNROLL
@@ -52,17 +50,19 @@ DYNK_INLINE void dwconv_block(const dynk_dwconv_args *a, dwconv_channels *g, siz
         DYNK_UNROLL
         for (size_t v = 0; v < k; v++)
             weight[v] = vf_load_tail(w + v * a->w_tap, g->tail);
-        row += g->first;
+        size_t from = col * stride - half; /* wraps to the left of the map, and so does at */
+        size_t at = from * x_pix + g->first;
         DYNK_UNROLL
         for (size_t t = 0; t < span; t++) {
-            size_t from = col * stride + t - half; /* wraps to the left of the map */
-            if (border && from >= a->width)
-                continue;
-            vf x = vf_load_tail(row + from * x_pix, g->tail);
-            DYNK_UNROLL
-            for (size_t v = 0; v < k; v++)
-                if (t >= v && (t - v) % stride == 0 && (t - v) / stride < cols)
-                    sum[(t - v) / stride] = vf_fma(x, weight[v], sum[(t - v) / stride]);
+            if (!border || from + t < a->width) {
+                vf x = vf_load_tail(row + at, g->tail);
+                DYNK_UNROLL
+                for (size_t v = 0; v < k; v++)
+                    if (t >= v && (t - v) % stride == 0 && (t - v) / stride < cols)
+                        sum[(t - v) / stride] = vf_fma(x, weight[v], sum[(t - v) / stride]);
+            }
+            at += x_pix;
+            DYNK_OPAQUE(at); /* or each offset is kept for the next row, in a spilled register */
         }
     }
     if (g->act.clamped)
@@ -73,8 +73,7 @@ DYNK_INLINE void dwconv_block(const dynk_dwconv_args *a, dwconv_channels *g, siz
 
 /* Row i in blocks of at most 8, as even as possible. */
 DYNK_INLINE void dwconv_row(const dynk_dwconv_args *a, dwconv_channels *g, size_t i, size_t k,
-                            size_t stride)
-{
+                            size_t stride) {
 #define DYNK_COLS(n)                                                                               \
     case n:                                                                                        \
         if (border)                                                                                \
@@ -105,8 +104,7 @@ DYNK_INLINE void dwconv_row(const dynk_dwconv_args *a, dwconv_channels *g, size_
 #undef DYNK_COLS
 }
 
-DYNK_INLINE void dwconv(const dynk_dwconv_args *args, size_t k, size_t stride)
-{
+DYNK_INLINE void dwconv(const dynk_dwconv_args *args, size_t k, size_t stride) {
     const dynk_dwconv_args local = *args, *a = &local;
     for (size_t c = 0; c < a->channels; c += VF_LANES) {
         vtail tail = vtail_of(a->channels - c);

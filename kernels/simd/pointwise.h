@@ -1,7 +1,7 @@
 /* Pointwise convolution as a matrix product whose register tile is `rows` pixels by `panels` panels
  * of output channels. Per input channel: one row of the panels is loaded, each pixel's value is
- * broadcast, and rows * panels products are added. The pixels are used where they lie: they are read
- * in streams of one per tile row, and packing them cost more than it saved on OFA's short products.
+ * broadcast, and rows * panels products are added. The pixels are used where they lie, one stream
+ * per row of the tile: it is at the speed of its products already, so packing could only add.
  *
  * Loops: panels outside (each panel of weights comes from memory once), pixels inside. */
 #ifndef DYNK_POINTWISE_H
@@ -20,8 +20,7 @@ enum { POINTWISE_MOST = 32 }; /* vectors of a tile, at most */
 
 DYNK_INLINE void pointwise_finish(const dynk_pointwise_args *a, const pointwise_panels *g,
                                   const vact *act, const vf *sum, size_t pixel, size_t rows,
-                                  size_t panels, int clamped)
-{
+                                  size_t panels, int clamped) {
     const size_t vectors = panels * VF_PER_PANEL;
     vf scale[POINTWISE_MOST], shift[POINTWISE_MOST];
     vtail tail[POINTWISE_MOST];
@@ -58,8 +57,7 @@ DYNK_INLINE void pointwise_finish(const dynk_pointwise_args *a, const pointwise_
 }
 
 DYNK_INLINE void pointwise_tile(const dynk_pointwise_args *a, const pointwise_panels *g,
-                                const vact *act, size_t pixel, size_t rows, size_t panels)
-{
+                                const vact *act, size_t pixel, size_t rows, size_t panels) {
     const size_t vectors = panels * VF_PER_PANEL, x_pix = a->x_pix, w_panel = g->w_panel;
     vf sum[POINTWISE_MOST];
     DYNK_UNROLL
@@ -90,12 +88,11 @@ DYNK_INLINE void pointwise_tile(const dynk_pointwise_args *a, const pointwise_pa
 /* All pixels for some panels, in tiles of at most most_rows, as even as possible: a short last tile
  * would run at the latency of its few sums. */
 DYNK_INLINE void pointwise_pixels(const dynk_pointwise_args *args, const pointwise_panels *group,
-                                  size_t most_rows, size_t panels)
-{
+                                  size_t most_rows, size_t panels) {
 #define DYNK_ROWS(n)                                                                               \
     case n:                                                                                        \
         if ((n) <= most_rows)                                                                      \
-            pointwise_tile(&a, &g, &act, pixel, n, panels);                                           \
+            pointwise_tile(&a, &g, &act, pixel, n, panels);                                        \
         break;
     const dynk_pointwise_args a = *args;
     const pointwise_panels g = *group;
@@ -129,8 +126,8 @@ DYNK_INLINE void pointwise_pixels(const dynk_pointwise_args *args, const pointwi
 /* Where the weights of `panels` panels from output channel `out` on are to be read. Scaling them by
  * the gate costs one product per weight and call; scaling x in the tile would cost one per pixel,
  * input and panel. */
-DYNK_INLINE pointwise_panels pointwise_gate(const dynk_pointwise_args *a, size_t out, size_t panels)
-{
+DYNK_INLINE pointwise_panels pointwise_gate(const dynk_pointwise_args *a, size_t out,
+                                            size_t panels) {
     const float *weight = a->weight + out / DYNK_PANEL * a->w_panel;
     pointwise_panels g = {weight, a->w_panel, out};
     if (a->gate == NULL)

@@ -9,8 +9,7 @@
 enum { STEM_MOST = 24 }; /* vectors of a tile, at most */
 
 DYNK_INLINE void stem_finish(const dynk_stem_args *a, const vact *act, const vf *sum, size_t out,
-                             size_t i, size_t col, size_t cols, size_t panels, int clamped)
-{
+                             size_t i, size_t col, size_t cols, size_t panels, int clamped) {
     const size_t vectors = panels * VF_PER_PANEL;
     DYNK_UNROLL
     for (size_t v = 0; v < vectors; v++) {
@@ -30,8 +29,7 @@ DYNK_INLINE void stem_finish(const dynk_stem_args *a, const vact *act, const vf 
  * from..to of three lie in the image. */
 DYNK_INLINE void stem_block(const dynk_stem_args *a, const vact *act, size_t out, size_t i,
                             size_t col, size_t from, size_t to, size_t cols, size_t panels,
-                            size_t stride)
-{
+                            size_t stride) {
     const size_t vectors = panels * VF_PER_PANEL;
     const float *weight = a->weight + out / DYNK_PANEL * a->w_panel;
     vf sum[STEM_MOST];
@@ -69,8 +67,7 @@ DYNK_INLINE void stem_block(const dynk_stem_args *a, const vact *act, size_t out
 /* Row i: the border column on the left, inner columns in even blocks of at most most_cols, the
  * border column on the right if there is one. */
 DYNK_INLINE void stem_row(const dynk_stem_args *a, const vact *act, size_t out, size_t i,
-                          size_t most_cols, size_t panels, size_t stride)
-{
+                          size_t most_cols, size_t panels, size_t stride) {
 #define DYNK_COLS(n)                                                                               \
     case n:                                                                                        \
         if ((n) <= most_cols)                                                                      \
@@ -104,8 +101,7 @@ DYNK_INLINE void stem_row(const dynk_stem_args *a, const vact *act, size_t out, 
 
 /* All rows of `panels` panels from output channel `out` on. */
 DYNK_INLINE void stem_rows(const dynk_stem_args *args, size_t out, size_t most_cols, size_t panels,
-                           size_t stride)
-{
+                           size_t stride) {
     const dynk_stem_args a = *args;
     const vact act = vact_of(a.act);
     for (size_t i = 0; i < a.out_rows; i++)

@@ -1,7 +1,7 @@
 /* The kernels of all instruction sets are the same algorithms around different registers. They are
  * written here as inline functions over a small vector, which <isa>/<isa>.h defines in intrinsics;
- * each kernel's own file includes that header, then the algorithm, and fixes kernel size, stride and
- * register tile as constants, so that nothing of this is left at run time.
+ * each kernel's own file includes that header, then the algorithm, and fixes kernel size, stride
+ * and register tile as constants, so that nothing of this is left at run time.
  *
  * What <isa>.h defines
  *   vf, VF_LANES                 a vector of floats; VF_LANES divides DYNK_PANEL
@@ -28,22 +28,19 @@ typedef struct vact {
     int clamped;
 } vact;
 
-DYNK_INLINE vact vact_of(dynk_act act)
-{
+DYNK_INLINE vact vact_of(dynk_act act) {
     const float inf = __builtin_inff();
     vact a = {vf_set1(act == DYNK_ACT_NONE ? -inf : 0.0f),
               vf_set1(act == DYNK_ACT_RELU6 ? 6.0f : inf), act < DYNK_ACT_HSWISH};
     return a;
 }
 
-DYNK_INLINE vf vact_hsigmoid(vf v)
-{
+DYNK_INLINE vf vact_hsigmoid(vf v) {
     vf shifted = vf_max(vf_zero(), vf_add(v, vf_set1(3.0f)));
     return vf_mul(vf_min(vf_set1(6.0f), shifted), vf_set1(1.0f / 6.0f));
 }
 
-DYNK_INLINE vf vact_apply(const vact *a, vf v, int clamped)
-{
+DYNK_INLINE vf vact_apply(const vact *a, vf v, int clamped) {
     if (clamped)
         return vf_min(a->high, vf_max(a->low, v));
     return vf_mul(v, vact_hsigmoid(v));

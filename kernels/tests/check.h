@@ -9,7 +9,8 @@
  *     1.5 * (n + EXTRA_ROUNDINGS) * u * magnitude
  *
  * where magnitude is the reference itself, run on the absolute values of all inputs without
- * activation, plus the 3 that h_sigmoid adds to its sum. Nothing is compared as a norm: one wrong lane would hide in it. */
+ * activation, plus the 3 that h_sigmoid adds to its sum. Nothing is compared as a norm: one wrong
+ * lane would hide in it. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -53,15 +54,15 @@ typedef struct check {
     buffer buffers[MAX_BUFFERS];
     size_t used;
     int bench, silent;
-    double peak; /* FLOP/s of the instruction set, 0 if not measured */
-    const char *shapes; /* file of real layers, or NULL */
+    double peak;           /* FLOP/s of the instruction set, 0 if not measured */
+    const char *shapes;    /* file of real layers, or NULL */
     double seconds, flops; /* of the last case timed */
 } check;
 
 /* harness.c */
 uint64_t random_next(check *c);
-size_t random_upto(check *c, size_t most);       /* 1..most */
-float random_value(check *c, data kind);         /* an operand's element */
+size_t random_upto(check *c, size_t most);                               /* 1..most */
+float random_value(check *c, data kind);                                 /* an operand's element */
 buffer buffer_new(check *c, size_t n, size_t slack_bytes, size_t shift); /* bytes 0xA5 */
 buffer buffer_input(check *c, size_t n, const shape *s, int padded);     /* filled, read-only */
 buffer buffer_output(check *c, size_t n, const shape *s);                /* 0xA5 or NaN */
@@ -79,8 +80,8 @@ typedef struct layout {
     size_t rows, cols, width, y_row, y_pix;
     dynk_act act;
 } layout;
-void compare(check *c, buffer y, buffer before, layout l, const float *want,
-             const float *magnitude, double roundings);
+void compare(check *c, buffer y, buffer before, layout l, const float *want, const float *magnitude,
+             double roundings);
 void compare_bits(check *c, buffer a, buffer b, const char *what);
 
 /* Runs call(kernel, args), turning a crash into a fault of the case. Returns 0 after a crash. */

@@ -1,9 +1,10 @@
 #include "check.h"
 
-static void call(const dynk_kernel *kernel, const void *args) { kernel->fn.average(args); }
+static void call(const dynk_kernel *kernel, const void *args) {
+    kernel->fn.average(args);
+}
 
-void case_average(check *c, const shape *s)
-{
+void case_average(check *c, const shape *s) {
     size_t x_row = s->out + s->gap;
     buffer x = buffer_input(c, (s->pixels - 1) * x_row + s->out, s, 1);
     buffer y = buffer_output(c, s->out, s);
@@ -28,8 +29,7 @@ void case_average(check *c, const shape *s)
         time_case(c, s, call, &a, (double)(s->pixels * s->out));
 }
 
-void sweep_average(check *c)
-{
+void sweep_average(check *c) {
     for (size_t channels = 1; channels <= 2 * (size_t)c->kernel->cols + 1; channels++) {
         shape s = {
             .op = DYNK_OP_AVERAGE,

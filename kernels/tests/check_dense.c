@@ -1,9 +1,10 @@
 #include "check.h"
 
-static void call(const dynk_kernel *kernel, const void *args) { kernel->fn.dense(args); }
+static void call(const dynk_kernel *kernel, const void *args) {
+    kernel->fn.dense(args);
+}
 
-void case_dense(check *c, const shape *s)
-{
+void case_dense(check *c, const shape *s) {
     size_t stored = s->in + s->spare;
     buffer x = buffer_input(c, s->in, s, 0);
     buffer weight = buffer_input(c, dynk_packed_size(stored, s->out + s->spare), s, 0);
@@ -55,8 +56,7 @@ void case_dense(check *c, const shape *s)
         time_case(c, s, call, &a, 2.0 * (double)(s->in * s->out));
 }
 
-static shape random_shape(check *c)
-{
+static shape random_shape(check *c) {
     return (shape){
         .op = DYNK_OP_DENSE,
         .in = random_upto(c, 40),
@@ -69,8 +69,7 @@ static shape random_shape(check *c)
     };
 }
 
-void sweep_dense(check *c)
-{
+void sweep_dense(check *c) {
     for (size_t out = 1; out <= 2 * (size_t)c->kernel->cols + 1; out++) {
         shape s = random_shape(c);
         s.out = out;

@@ -2,19 +2,19 @@
 
 #include <stdlib.h>
 
-static void call(const dynk_kernel *kernel, const void *args) { kernel->fn.dwconv(args); }
+static void call(const dynk_kernel *kernel, const void *args) {
+    kernel->fn.dwconv(args);
+}
 
 /* Row pointers of a whole map with its padding. */
-static void point(const float **rows, size_t count, const float *x, const shape *s, size_t x_row)
-{
+static void point(const float **rows, size_t count, const float *x, const shape *s, size_t x_row) {
     for (size_t r = 0; r < count; r++) {
         size_t from = r - s->k / 2; /* wraps in the upper padding */
         rows[r] = from < s->side ? x + from * x_row : NULL;
     }
 }
 
-void case_dwconv(check *c, const shape *s)
-{
+void case_dwconv(check *c, const shape *s) {
     size_t side = (s->side - 1) / s->stride + 1, count = (side - 1) * s->stride + s->k;
     size_t x_pix = s->out + s->gap, x_row = s->side * x_pix + s->gap;
     size_t y_pix = s->out + s->gap, y_row = side * y_pix + s->gap;
@@ -72,8 +72,8 @@ void case_dwconv(check *c, const shape *s)
         compare(c, y, y_before, l, want.p, magnitude.p, roundings);
         /* A sum of side^2 outputs, each of which already carries its own error. */
         if (s->sums)
-            compare(c, sums, sums_before, (layout){1, 1, s->out, s->out, s->out, s->act}, want_sums.p,
-                    magnitude_sums.p, roundings + (double)(side * side));
+            compare(c, sums, sums_before, (layout){1, 1, s->out, s->out, s->out, s->act},
+                    want_sums.p, magnitude_sums.p, roundings + (double)(side * side));
         /* The same rows in two calls. */
         dynk_dwconv_args part = a;
         part.sums = NULL;
@@ -93,8 +93,7 @@ void case_dwconv(check *c, const shape *s)
     free(rows);
 }
 
-static shape random_shape(check *c)
-{
+static shape random_shape(check *c) {
     return (shape){
         .op = DYNK_OP_DWCONV,
         .side = random_upto(c, 2 * c->kernel->rows + 1),
@@ -110,8 +109,7 @@ static shape random_shape(check *c)
     };
 }
 
-void sweep_dwconv(check *c)
-{
+void sweep_dwconv(check *c) {
     for (size_t channels = 1; channels <= 2 * (size_t)c->kernel->cols + 1; channels++) {
         shape s = random_shape(c);
         s.out = channels;

@@ -6,16 +6,14 @@
 #include <math.h>
 #include <stdio.h>
 
-static size_t report(const char *what, uint64_t seed, size_t wrong)
-{
+static size_t report(const char *what, uint64_t seed, size_t wrong) {
     if (wrong > 0)
         printf("FAIL %s: %zu elements differ; checkkern --op load --seed %llu\n", what, wrong,
                (unsigned long long)seed);
     return wrong > 0;
 }
 
-static size_t check_pack(check *c, size_t in, size_t out)
-{
+static size_t check_pack(check *c, size_t in, size_t out) {
     const shape s = {.data = DATA_RANDOM};
     buffer src = buffer_input(c, in * out, &s, 0);
     buffer dst = buffer_new(c, dynk_packed_size(in, out), 0, 0);
@@ -33,8 +31,7 @@ static size_t check_pack(check *c, size_t in, size_t out)
 
 /* The stem's reference on packed weights must be the convolution that PyTorch's layout means: an
  * image with a single 1 under the centre of an output picks out one weight. */
-static size_t check_pack_stem(check *c, size_t out)
-{
+static size_t check_pack_stem(check *c, size_t out) {
     const shape s = {.data = DATA_RANDOM};
     buffer src = buffer_input(c, out * 27, &s, 0);
     buffer dst = buffer_new(c, dynk_packed_size(27, out), 0, 0);
@@ -74,8 +71,7 @@ static size_t check_pack_stem(check *c, size_t out)
     return report("pack_stem", c->seed, wrong);
 }
 
-static size_t check_pack_dwconv(check *c, size_t channels, unsigned k, size_t w_tap)
-{
+static size_t check_pack_dwconv(check *c, size_t channels, unsigned k, size_t w_tap) {
     const shape s = {.data = DATA_RANDOM};
     size_t taps = (size_t)k * k, wrong = 0;
     buffer src = buffer_input(c, channels * taps, &s, 0);
@@ -92,8 +88,7 @@ static size_t check_pack_dwconv(check *c, size_t channels, unsigned k, size_t w_
 }
 
 /* A matrix that reverses the taps, with one element doubled, has a result known without sums. */
-static size_t check_ktransform(check *c, size_t channels, unsigned from, unsigned to)
-{
+static size_t check_ktransform(check *c, size_t channels, unsigned from, unsigned to) {
     const shape s = {.data = DATA_RANDOM};
     size_t taps = (size_t)to * to, wrong = 0, margin = (from - to) / 2;
     buffer src = buffer_input(c, channels * from * from, &s, 0);
@@ -114,8 +109,7 @@ static size_t check_ktransform(check *c, size_t channels, unsigned from, unsigne
     return report("ktransform", c->seed, wrong);
 }
 
-size_t check_load(uint64_t seed)
-{
+size_t check_load(uint64_t seed) {
     check c = {.seed = seed, .random = seed};
     size_t failures = 0;
     for (size_t out = 1; out <= 2 * DYNK_PANEL + 1; out++)

@@ -1,10 +1,11 @@
 #include "check.h"
 
-static void call(const dynk_kernel *kernel, const void *args) { kernel->fn.pointwise(args); }
+static void call(const dynk_kernel *kernel, const void *args) {
+    kernel->fn.pointwise(args);
+}
 
 /* The same product in four calls, cut between two pixels and between two panels. */
-static void cut(check *c, const dynk_pointwise_args *whole, float *y)
-{
+static void cut(check *c, const dynk_pointwise_args *whole, float *y) {
     size_t pixels = random_upto(c, whole->pixels) - 1;
     size_t out = (random_upto(c, (whole->out + DYNK_PANEL - 1) / DYNK_PANEL) - 1) * DYNK_PANEL;
     for (int part = 0; part < 4; part++) {
@@ -25,8 +26,7 @@ static void cut(check *c, const dynk_pointwise_args *whole, float *y)
     }
 }
 
-void case_pointwise(check *c, const shape *s)
-{
+void case_pointwise(check *c, const shape *s) {
     size_t stored = s->in + s->spare, x_pix = s->in + s->gap, y_pix = s->out + s->gap;
     buffer x = buffer_input(c, (s->pixels - 1) * x_pix + s->in, s, 1);
     buffer weight = buffer_input(c, dynk_packed_size(stored, s->out + s->spare), s, 0);
@@ -87,8 +87,7 @@ void case_pointwise(check *c, const shape *s)
         time_case(c, s, call, &a, 2.0 * (double)s->pixels * (double)s->in * (double)s->out);
 }
 
-static shape random_shape(check *c)
-{
+static shape random_shape(check *c) {
     return (shape){
         .op = DYNK_OP_POINTWISE,
         .pixels = random_upto(c, 2 * c->kernel->rows + 1),
@@ -104,8 +103,7 @@ static shape random_shape(check *c)
     };
 }
 
-void sweep_pointwise(check *c)
-{
+void sweep_pointwise(check *c) {
     for (size_t out = 1; out <= 2 * (size_t)c->kernel->cols + 1; out++) {
         shape s = random_shape(c);
         s.out = out;

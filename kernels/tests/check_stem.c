@@ -2,20 +2,20 @@
 
 #include <stdlib.h>
 
-static void call(const dynk_kernel *kernel, const void *args) { kernel->fn.stem(args); }
+static void call(const dynk_kernel *kernel, const void *args) {
+    kernel->fn.stem(args);
+}
 
 /* Row pointers of a whole image with its padding. Every row is memory of its own, that ends where
  * no read is allowed: an image is the caller's. */
-static void point(const float **rows, size_t count, const buffer *image, size_t side)
-{
+static void point(const float **rows, size_t count, const buffer *image, size_t side) {
     for (size_t r = 0; r < count; r++) {
         size_t from = r - 1; /* wraps in the upper padding */
         rows[r] = from < side ? image[from % 3].p : NULL;
     }
 }
 
-void case_stem(check *c, const shape *s)
-{
+void case_stem(check *c, const shape *s) {
     size_t side = (s->side - 1) / s->stride + 1, count = (side - 1) * s->stride + 3;
     size_t y_pix = s->out + s->gap, y_row = side * y_pix + s->gap;
     buffer image[3], magnitudes[3]; /* three rows that repeat */
@@ -82,8 +82,7 @@ void case_stem(check *c, const shape *s)
     free(rows);
 }
 
-static shape random_shape(check *c)
-{
+static shape random_shape(check *c) {
     return (shape){
         .op = DYNK_OP_STEM,
         .side = random_upto(c, 2 * c->kernel->rows + 1),
@@ -97,8 +96,7 @@ static shape random_shape(check *c)
     };
 }
 
-void sweep_stem(check *c)
-{
+void sweep_stem(check *c) {
     for (size_t channels = 1; channels <= 2 * (size_t)c->kernel->cols + 1; channels++) {
         shape s = random_shape(c);
         s.out = channels;

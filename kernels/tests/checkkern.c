@@ -1,4 +1,4 @@
-/* checkkern: every kernel of this build against the reference. See README.md of the folder above. */
+/* checkkern: every kernel of this build against the reference. See ../README.md. */
 #include "check.h"
 
 #include <stdio.h>
@@ -32,8 +32,7 @@ static const struct {
     [DYNK_OP_AVERAGE] = {sweep_average, case_average},
 };
 
-void run_case(check *c, const shape *s)
-{
+void run_case(check *c, const shape *s) {
     c->fault = NULL;
     operators[s->op].one(c, s);
     buffers_free(c);
@@ -45,15 +44,14 @@ void run_case(check *c, const shape *s)
         return;
     char text[256];
     describe(s, text, sizeof text);
-    printf("FAIL %s: %s: %s\n     checkkern --op %s --isa %s --seed %llu%s%s\n", c->kernel->name, text,
-           c->fault, dynk_op_name(s->op), c->isa, (unsigned long long)c->seed,
+    printf("FAIL %s: %s: %s\n     checkkern --op %s --isa %s --seed %llu%s%s\n", c->kernel->name,
+           text, c->fault, dynk_op_name(s->op), c->isa, (unsigned long long)c->seed,
            c->shapes == NULL ? "" : " --shapes ", c->shapes == NULL ? "" : c->shapes);
 }
 
 /* Reads the next layer of a shapes file, whose form is in shapes/README.md. Returns how often the
  * network has it, 0 at the end. */
-static unsigned next_shape(FILE *file, shape *s)
-{
+static unsigned next_shape(FILE *file, shape *s) {
     char line[256], op[32], act[32];
     while (fgets(line, sizeof line, file) != NULL) {
         unsigned count = 0;
@@ -73,8 +71,8 @@ static unsigned next_shape(FILE *file, shape *s)
                             &s->gate, &s->residual) == 6;
         } else if (strcmp(op, "dwconv") == 0) {
             s->op = DYNK_OP_DWCONV;
-            fields = sscanf(rest, "%zu %u %u %zu %31s %d", &s->side, &s->k, &s->stride, &s->out, act,
-                            &s->sums) == 6;
+            fields = sscanf(rest, "%zu %u %u %zu %31s %d", &s->side, &s->k, &s->stride, &s->out,
+                            act, &s->sums) == 6;
         } else if (strcmp(op, "dense") == 0) {
             s->op = DYNK_OP_DENSE;
             fields = sscanf(rest, "%zu %zu %31s %d", &s->in, &s->out, act, &s->bias) == 4;
@@ -96,8 +94,7 @@ static unsigned next_shape(FILE *file, shape *s)
 }
 
 /* The layers of the file that this kernel serves. Adds to the time and work of the network. */
-static void run_shapes(check *c, double *seconds, double *flops)
-{
+static void run_shapes(check *c, double *seconds, double *flops) {
     enum { CHECKED_PIXELS = 61 }; /* pixels are all alike, and the reference is slow */
     FILE *file = fopen(c->shapes, "r");
     if (file == NULL) {
@@ -120,8 +117,7 @@ static void run_shapes(check *c, double *seconds, double *flops)
 }
 
 /* The reference serves every kernel size and stride, so its sweeps fix them one by one. */
-static void sweep(check *c)
-{
+static void sweep(check *c) {
     dynk_kernel kernel = *c->kernel;
     const dynk_kernel *listed = c->kernel;
     c->kernel = &kernel;
@@ -142,8 +138,7 @@ static void sweep(check *c)
     c->kernel = listed;
 }
 
-static size_t run_isa(const options *o, const dynk_isa *isa)
-{
+static size_t run_isa(const options *o, const dynk_isa *isa) {
     size_t failures = 0, cases = 0;
     double peak = o->bench ? peak_flops(isa->name) : 0, seconds = 0, flops = 0;
     if (peak > 0)
@@ -152,8 +147,13 @@ static size_t run_isa(const options *o, const dynk_isa *isa)
         const dynk_kernel *kernel = &isa->kernels[i];
         if (o->op != NULL && strcmp(o->op, dynk_op_name(kernel->op)) != 0)
             continue;
-        check c = {.kernel = kernel, .isa = isa->name, .seed = o->seed, .random = o->seed,
-                   .bench = 0, .peak = peak, .shapes = o->shapes};
+        check c = {.kernel = kernel,
+                   .isa = isa->name,
+                   .seed = o->seed,
+                   .random = o->seed,
+                   .bench = 0,
+                   .peak = peak,
+                   .shapes = o->shapes};
         sweep(&c);
         c.bench = o->bench && c.failures == 0;
         if (o->shapes != NULL)
@@ -163,15 +163,14 @@ static size_t run_isa(const options *o, const dynk_isa *isa)
         cases += c.cases;
     }
     if (seconds > 0)
-        printf("BenchmarkKernels/isa=%s/shapes=%s 1 %.0f ns/op %.1f GFLOP/s %.1f %%peak\n", isa->name,
-               o->shapes, seconds * 1e9, flops / seconds / 1e9,
+        printf("BenchmarkKernels/isa=%s/shapes=%s 1 %.0f ns/op %.1f GFLOP/s %.1f %%peak\n",
+               isa->name, o->shapes, seconds * 1e9, flops / seconds / 1e9,
                peak > 0 ? 100 * flops / seconds / peak : 0);
     printf("%s: %zu cases, %zu failed\n", isa->name, cases, failures);
     return failures;
 }
 
-static const char *value_of(int argc, char **argv, int *i)
-{
+static const char *value_of(int argc, char **argv, int *i) {
     if (*i + 1 == argc) {
         fputs(usage, stderr);
         exit(2);
@@ -179,8 +178,7 @@ static const char *value_of(int argc, char **argv, int *i)
     return argv[++*i];
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     options o = {.seed = (uint64_t)time(NULL)};
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--op") == 0)

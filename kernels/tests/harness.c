@@ -12,24 +12,23 @@
 #include <unistd.h>
 
 /* splitmix64: any seed is a good one. */
-uint64_t random_next(check *c)
-{
+uint64_t random_next(check *c) {
     uint64_t z = c->random += 0x9e3779b97f4a7c15U;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
     return z ^ (z >> 31);
 }
 
-size_t random_upto(check *c, size_t most) { return 1 + (size_t)(random_next(c) % most); }
+size_t random_upto(check *c, size_t most) {
+    return 1 + (size_t)(random_next(c) % most);
+}
 
-static float random_unit(check *c)
-{
+static float random_unit(check *c) {
     return (float)(random_next(c) >> 40) / (float)(1 << 23) - 1.0f; /* [-1, 1) */
 }
 
 /* Worst-case data makes sums that cancel over six orders of magnitude. */
-float random_value(check *c, data kind)
-{
+float random_value(check *c, data kind) {
     float unit = random_unit(c);
     switch (kind) {
     case DATA_WORST:
@@ -44,10 +43,11 @@ float random_value(check *c, data kind)
     return unit;
 }
 
-static size_t page_size(void) { return (size_t)sysconf(_SC_PAGESIZE); }
+static size_t page_size(void) {
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
 
-buffer buffer_new(check *c, size_t n, size_t slack_bytes, size_t shift)
-{
+buffer buffer_new(check *c, size_t n, size_t slack_bytes, size_t shift) {
     enum { FRONT = 256 };
     size_t page = page_size(), tail = slack_bytes + shift * sizeof(float);
     size_t bytes = (FRONT + n * sizeof(float) + tail + page - 1) / page * page;
@@ -64,25 +64,24 @@ buffer buffer_new(check *c, size_t n, size_t slack_bytes, size_t shift)
     return b;
 }
 
-void buffers_free(check *c)
-{
+void buffers_free(check *c) {
     for (size_t i = 0; i < c->used; i++)
         munmap(c->buffers[i].map, c->buffers[i].bytes + page_size());
     c->used = 0;
 }
 
-void buffer_fill(check *c, buffer b, data kind)
-{
+void buffer_fill(check *c, buffer b, data kind) {
     float constant = random_value(c, DATA_RANDOM);
     for (size_t i = 0; i < b.n; i++)
         b.p[i] = kind == DATA_CONSTANT ? constant : random_value(c, kind);
 }
 
-void buffer_protect(buffer b) { mprotect(b.map, b.bytes, PROT_READ); }
+void buffer_protect(buffer b) {
+    mprotect(b.map, b.bytes, PROT_READ);
+}
 
 /* The slack behind a padded input is NaN: whoever uses what it may only read shows it. */
-buffer buffer_input(check *c, size_t n, const shape *s, int padded)
-{
+buffer buffer_input(check *c, size_t n, const shape *s, int padded) {
     buffer b = buffer_new(c, n, padded ? DYNK_OVERREAD : 0, s->shift);
     buffer_fill(c, b, s->data);
     memset(b.p + n, 0xFF, (size_t)(b.map + b.bytes - (unsigned char *)(b.p + n)));
@@ -90,32 +89,28 @@ buffer buffer_input(check *c, size_t n, const shape *s, int padded)
     return b;
 }
 
-buffer buffer_output(check *c, size_t n, const shape *s)
-{
+buffer buffer_output(check *c, size_t n, const shape *s) {
     buffer b = buffer_new(c, n, 0, s->shift);
     if (c->cases % 2 == 1)
         memset(b.map, 0xFF, b.bytes);
     return b;
 }
 
-buffer buffer_clone(check *c, buffer from)
-{
+buffer buffer_clone(check *c, buffer from) {
     size_t front = (size_t)((unsigned char *)from.p - from.map);
     buffer b = buffer_new(c, from.n, from.bytes - front - from.n * sizeof(float), 0);
     memcpy(b.map, from.map, b.bytes);
     return b;
 }
 
-buffer buffer_abs(check *c, buffer from)
-{
+buffer buffer_abs(check *c, buffer from) {
     buffer b = buffer_clone(c, from);
     for (size_t i = 0; i < b.n; i++)
         b.p[i] = fabsf(b.p[i]);
     return b;
 }
 
-void fault(check *c, const char *format, ...)
-{
+void fault(check *c, const char *format, ...) {
     static char text[256];
     if (c->fault != NULL)
         return; /* the first one is the telling one */
@@ -126,15 +121,15 @@ void fault(check *c, const char *format, ...)
     c->fault = text;
 }
 
-void compare(check *c, buffer y, buffer before, layout l, const float *want,
-             const float *magnitude, double roundings)
-{
+void compare(check *c, buffer y, buffer before, layout l, const float *want, const float *magnitude,
+             double roundings) {
     const double unit = 0x1p-24, tiny = 0x1p-126, added = l.act == DYNK_ACT_HSIGMOID ? 3 : 0;
     const unsigned char *named = y.map; /* up to here the mapping has been compared */
     for (size_t i = 0; i < l.rows; i++)
         for (size_t j = 0; j < l.cols; j++) {
             const float *got = y.p + i * l.y_row + j * l.y_pix;
-            size_t gap = (size_t)((const unsigned char *)got - named), from = (size_t)(named - y.map);
+            size_t gap = (size_t)((const unsigned char *)got - named),
+                   from = (size_t)(named - y.map);
             if (memcmp(named, before.map + from, gap) != 0)
                 fault(c, "wrote outside its output, before row %zu, pixel %zu", i, j);
             for (size_t k = 0; k < l.width; k++) {
@@ -152,18 +147,18 @@ void compare(check *c, buffer y, buffer before, layout l, const float *want,
         fault(c, "wrote past the end of its output");
 }
 
-void compare_bits(check *c, buffer a, buffer b, const char *what)
-{
+void compare_bits(check *c, buffer a, buffer b, const char *what) {
     if (memcmp(a.map, b.map, a.bytes) != 0)
         fault(c, "%s gives other bits", what);
 }
 
 static sigjmp_buf after_crash;
 
-static void crashed(int signal) { siglongjmp(after_crash, signal); }
+static void crashed(int signal) {
+    siglongjmp(after_crash, signal);
+}
 
-int run_guarded(check *c, caller call, const void *args)
-{
+int run_guarded(check *c, caller call, const void *args) {
     static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
     struct sigaction catch = {.sa_handler = crashed}, old[4];
     for (size_t i = 0; i < 4; i++)
@@ -178,8 +173,7 @@ int run_guarded(check *c, caller call, const void *args)
     return signal == 0;
 }
 
-void describe(const shape *s, char *text, size_t size)
-{
+void describe(const shape *s, char *text, size_t size) {
     static const char *const acts[] = {"none", "relu", "relu6", "h_swish", "h_sigmoid"};
     static const char *const kinds[] = {"random", "constant", "worst", "nan"};
     int n = 0;
@@ -188,7 +182,8 @@ void describe(const shape *s, char *text, size_t size)
         n = snprintf(text, size, "%zux%zux%zu-s%u", s->side, s->side, s->out, s->stride);
         break;
     case DYNK_OP_POINTWISE:
-        n = snprintf(text, size, "%zux%zux%zu%s%s", s->pixels, s->in, s->out, s->gate ? "-gate" : "",
+        n = snprintf(text, size, "%zux%zux%zu%s%s", s->pixels, s->in, s->out,
+                     s->gate ? "-gate" : "",
                      s->residual == 0   ? ""
                      : s->residual == 1 ? "-residual"
                                         : "-inplace");
@@ -211,8 +206,7 @@ void describe(const shape *s, char *text, size_t size)
 }
 
 /* Best of many: on a shared machine the minimum is what repeats. */
-void time_case(check *c, const shape *s, caller call, const void *args, double flops)
-{
+void time_case(check *c, const shape *s, caller call, const void *args, double flops) {
     enum { SAMPLES = 15 };
     const double sample_seconds = 2e-3;
     double start = now_seconds();

@@ -7,8 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-double now_seconds(void)
-{
+double now_seconds(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
@@ -23,8 +22,7 @@ double now_seconds(void)
 enum { ROUNDS = 20000, SUMS = 12 };
 
 #define PEAK(name, target, vector, lanes, set1, fma, reg)                                          \
-    target static double name(void)                                                                \
-    {                                                                                              \
+    target static double name(void) {                                                              \
         vector sum[SUMS], x = set1(0.5f), y = set1(0.25f);                                         \
         UNROLL                                                                                     \
         for (int i = 0; i < SUMS; i++)                                                             \
@@ -51,8 +49,7 @@ PEAK(peak_avx512, __attribute__((target("avx512f"))), __m512, 16, _mm512_set1_ps
 PEAK(peak_neon, , float32x4_t, 4, vdupq_n_f32, vfmaq_f32(y, sum[i], x), "w")
 #endif
 
-double peak_flops(const char *isa)
-{
+double peak_flops(const char *isa) {
     static const struct {
         const char *isa;
         double (*measure)(void);

@@ -1,10 +1,10 @@
 //go:build arm64
 
 #include "neon.h"
+
 #include "stem.h"
 
-DYNK_TARGET void dynk_stem_f32_s2_6x16_neon(const dynk_stem_args *a)
-{
+DYNK_TARGET void dynk_stem_f32_s2_5x16_neon(const dynk_stem_args *a) {
     for (size_t out = 0; out < a->channels; out += DYNK_PANEL)
-        stem_rows(a, out, 6, 1, 2);
+        stem_rows(a, out, 5, 1, 2);
 }
