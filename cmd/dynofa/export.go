@@ -13,7 +13,7 @@ import (
 
 type exportCmd struct {
 	Bundle string `arg:"" help:"Bundle or checkpoint."`
-	Level  *int   `help:"Level of the library." xor:"what"`
+	Level  *int   `help:"Level of the library; default: the most accurate." xor:"what"`
 	Subnet string `help:"Any sub-network of the space, with the supernet's own batch normalisation." placeholder:"JSON" xor:"what"`
 	Output string `short:"o" required:"" help:"File to write." placeholder:"net.onnx"`
 }

@@ -1,8 +1,8 @@
 // Command dynofa imports Once-for-All supernets, runs any of their sub-networks, and measures them. Each verb
 // has a file of its own; "dynofa VERB --help" explains it.
 //
-// Exit codes: 0 fine, 1 the answer is no (beyond tolerance, regression, infeasible), 2 wrong usage or input, 3
-// inconclusive. Errors go to stderr in one line: what, where, what was expected.
+// Exit codes: 0 fine, 1 the answer is no (beyond tolerance), 2 wrong usage or input. Errors go to stderr in one
+// line: what, where, what was expected.
 package main
 
 import (

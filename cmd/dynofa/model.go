@@ -22,8 +22,8 @@ import (
 
 // choice is the flags that pick what runs.
 type choice struct {
-	Level   *int   `help:"Level of the library." xor:"what"`
-	Subnet  string `help:"Any sub-network of the space, as JSON or in text form." placeholder:"JSON" xor:"what"`
+	Level   *int   `help:"Level of the library; default: the most accurate." xor:"what"`
+	Subnet  string `help:"Any sub-network of the space, as JSON or in text form, with the supernet's own batch normalisation." placeholder:"JSON" xor:"what"`
 	Backend string `help:"Engine; default: the best there is."`
 	Threads int    `help:"Threads per inference." default:"1"`
 }

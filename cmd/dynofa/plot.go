@@ -109,7 +109,7 @@ func newPlot(title, x, y string) *plot.Plot {
 
 // plotFront is accuracy over latency.
 func plotFront(levels []measured, images int) figure {
-	p := newPlot("Accuracy and latency of every level", "latency, ms (median, one thread)", fmt.Sprintf("top-1 of %d images, %%", images))
+	p := newPlot("Accuracy and latency of every level", "latency, ms (lower quartile, one thread)", fmt.Sprintf("top-1 of %d images, %%", images))
 	points := make(plotter.XYs, len(levels))
 	names := make([]string, len(levels))
 	for i, l := range levels {

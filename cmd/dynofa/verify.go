@@ -54,6 +54,7 @@ type goldenCase struct {
 	File       string
 	DecodedPNG string `json:"decoded_png"`
 	R          any
+	Short      int `json:"resize_short"` // the shorter side after resizing
 	Net        *struct{ KS, E, D int }
 }
 
@@ -154,6 +155,10 @@ func (v *verifier) parse(raw json.RawMessage) (goldenCase, error) {
 		r, _ := c.R.(float64)
 		if c.Net == nil {
 			return c, fmt.Errorf("file %s: no \"net\", expected the sub-network that its logits belong to", c.File)
+		}
+		crop := v.model.Space().Preprocess.Crop
+		if want := int(math.Ceil(r / crop)); c.Short != 0 && c.Short != want {
+			return c, fmt.Errorf("file %s was resized to %d, the model's own preprocessing resizes to %d (crop %v)", c.File, c.Short, want, crop)
 		}
 		c.Name = fmt.Sprintf("%s r %v", c.File, c.R)
 		c.Subnet = v.model.Space().Uniform(c.Net.KS, c.Net.E, c.Net.D, int(r))

@@ -230,8 +230,8 @@ func TestImportRefuses(t *testing.T) {
 		list []torchtest.Item
 		want string
 	}{
-		"missing":            {without(se), "closest to OFA-MobileNetV3 but missing tensor " + se + "; give its space"},
-		"unexpected":         {append(slices.Clone(sound), torchtest.Floats("blocks.1.conv.se.weight", []int{1}, []float32{1})), "unexpected tensor blocks.1.conv.se.weight [1]; give"},
+		"missing":            {without(se), "closest to OFA-MobileNetV3 but missing tensor " + se + "; its space has to be given"},
+		"unexpected":         {append(slices.Clone(sound), torchtest.Floats("blocks.1.conv.se.weight", []int{1}, []float32{1})), "unexpected tensor blocks.1.conv.se.weight [1]; its space has to be given"},
 		"prefixed":           {renamed(sound, func(s string) string { return "module." + s }), "unexpected tensor module.first_conv.conv.weight [8 3 3 3] and 474 more; missing tensor first_conv.conv.weight and"},
 		"wrong shape":        {with(se, func(it *torchtest.Item) { it.Shape = []int{1, 16} }), "tensor " + se + " has the shape [1 16], expected [16]"},
 		"kernel 5":           {with("blocks.9.conv.depth_conv.conv.conv.weight", func(it *torchtest.Item) { it.Shape, it.Raw = []int{96, 1, 5, 5}, make([]byte, 4*96*25) }), "tensor blocks.9.conv.depth_conv.conv.conv.weight has the shape [96 1 5 5], expected [96 1 7 7]"},

@@ -121,7 +121,7 @@ var families = [...]family{
 }
 
 // ErrUnknownSpace means that a checkpoint is not one of the supernets that can be told from names and shapes.
-var ErrUnknownSpace = errors.New("give its space as a file (--space), or in the metadata of a safetensors file")
+var ErrUnknownSpace = errors.New("its space has to be given: ImportOptions.Space, the import command's --space, or the metadata of a safetensors file")
 
 // InferSpace tells from the names and shapes of a checkpoint's tensors which supernet it is: OFA-MobileNetV3 or
 // OFA-ProxylessNAS at any width multiplier and number of classes, under current, old (2019-2020) or non-elastic

@@ -13,6 +13,7 @@ import (
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/bundle/bundletest"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
+	"github.com/dynofa/dynofa/gofacade/imageio"
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
 
@@ -59,29 +60,43 @@ func TestClassify(t *testing.T) {
 }
 
 func ExampleOpen() {
-	m, err := dynofa.Open("../../models/fashion/fashion.dofa", nil)
+	class, err := classify("../../models/fashion/fashion.dofa", 3)
+	fmt.Println(class, err)
+	// Output: Ankle boot <nil>
+}
+
+// classify names what the first shipped test image shows.
+func classify(path string, level int) (string, error) {
+	m, err := dynofa.Open(path, nil)
 	if err != nil {
-		fmt.Println(err)
-		return
+		return "", err
 	}
 	defer m.Close()
 	s, err := m.NewSession(&dynofa.Config{Threads: 2})
 	if err != nil {
-		fmt.Println(err)
-		return
+		return "", err
 	}
 	defer s.Close()
-	if err := s.Select(0); err != nil {
-		fmt.Println(err)
-		return
+	if err := s.Select(level); err != nil {
+		return "", err
+	}
+	images, err := imageio.Open("../../models/fashion/test", "test")
+	if err != nil {
+		return "", err
+	}
+	sample, err := images.At(0)
+	if err != nil {
+		return "", err
 	}
 	r := s.Subnet().Resolution
 	image, logits := make([]float32, r*r*3), make([]float32, m.Classes())
-	if err := s.Run(context.Background(), image, logits); err != nil {
-		fmt.Println(err)
+	if err := imageio.Transform(m.Space().Preprocess).Apply(image, sample.Image, r); err != nil {
+		return "", err
 	}
-	fmt.Println(len(logits), "logits from level", s.Level())
-	// Output: 10 logits from level 0
+	if err := s.Run(context.Background(), image, logits); err != nil {
+		return "", err
+	}
+	return m.Space().Label(dynofa.Classify(logits, 1)[0]), nil
 }
 
 // BenchmarkSwitch is the cost of making another network current: a level, a remembered sub-network, and one

@@ -24,12 +24,12 @@ var (
 
 // Config holds what may be chosen when a Model or a Session is made. The zero value, and nil, are good defaults.
 type Config struct {
-	// Backend is the engine: "" for the best there is, or "purego".
+	// Backend is the engine: "" for the best there is, or "purego". Models and sessions read it.
 	Backend string
-	// Threads is the number of threads of a session, 0 for one.
+	// Threads is the number of threads, 0 for one. Only sessions read it.
 	Threads int
-	// MaxResolution is the largest image side a session has to take, 0 for the largest of the Space. The
-	// session's arena is sized for it.
+	// MaxResolution is the largest image side that has to fit, 0 for the largest of the Space and its library.
+	// Only sessions read it: their arena is sized for it.
 	MaxResolution int
 }
 
@@ -165,7 +165,7 @@ func (m *Model) NewSession(cfg *Config) (*Session, error) {
 		return nil, fmt.Errorf("dynofa: new session: MaxResolution: %w", err)
 	}
 	if limit := 8 * runtime.NumCPU(); c.Threads < 1 || c.Threads > limit {
-		return nil, fmt.Errorf("dynofa: new session: %d threads, expected 1 to %d", c.Threads, limit)
+		return nil, fmt.Errorf("dynofa: new session: %d threads, expected 0 to %d (0 is one)", c.Threads, limit)
 	}
 	return &Session{
 		model: m, engine: m.engine.NewSession(c.Threads, c.MaxResolution),

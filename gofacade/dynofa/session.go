@@ -31,6 +31,9 @@ func (s *Session) Select(level int) error {
 	if s.closed {
 		return fmt.Errorf("dynofa: select: session: %w", ErrClosed)
 	}
+	if len(s.model.plans) == 0 {
+		return fmt.Errorf("dynofa: select level %d: %w, the model has no library", level, ErrLevel)
+	}
 	if level < 0 || level >= len(s.model.plans) {
 		return fmt.Errorf("dynofa: select level %d: %w, expected 0 to %d", level, ErrLevel, len(s.model.plans)-1)
 	}
@@ -42,7 +45,8 @@ func (s *Session) Select(level int) error {
 }
 
 // Configure makes any sub-network of the Space the current one, at any resolution up to the session's
-// MaxResolution, with the supernet's own batch normalisation. The plan is remembered: configuring one of the
+// MaxResolution, with the supernet's own batch normalisation. A sub-network that was never calibrated loses much
+// of its accuracy that way: see [Model.Calibrate] and ConfigureNorms. The plan is remembered: configuring one of the
 // last 32 again allocates nothing. On an error, which names the illegal field, the old sub-network stays.
 func (s *Session) Configure(n ofa.Subnet) error {
 	for i := len(s.configured) - 1; i >= 0 && !s.closed; i-- {

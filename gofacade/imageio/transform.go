@@ -31,7 +31,8 @@ var (
 // to RGB, resize the shorter side to S = ceil(r/Crop) with Pillow's bilinear
 // filter, cut r x r pixels from the centre, scale to 0..1, normalise.
 //
-// A Transform is a plain value and safe for use by several goroutines.
+// A Transform is a plain value and safe for use by several goroutines. The one that
+// a network was trained for is imageio.Transform(space.Preprocess).
 type Transform struct {
 	// Crop is the share of the shorter side that is kept, in (0, 1]: 0.875 as
 	// a rule, 1 resizes the shorter side to r itself.

@@ -74,6 +74,7 @@ type Head struct {
 
 // Preprocess is the validation transform the network was trained for: the shorter side is resized to
 // ceil(r/Crop), the centre r x r is cut out, and every channel becomes (x/255 - Mean) / Std, order R, G, B.
+// imageio.Transform, which executes it, has the same fields: imageio.Transform(space.Preprocess).
 type Preprocess struct {
 	Crop float64    `json:"crop"`
 	Mean [3]float32 `json:"mean"`

@@ -22,7 +22,7 @@ type Subnet struct {
 	Resolution int   `json:"r"`  // image side in pixels
 }
 
-// UnmarshalJSON reads the form that MarshalJSON writes and two variants that OFA's tools write: "r":[224] and
+// UnmarshalJSON reads the form that encoding/json writes and two variants that OFA's tools write: "r":[224] and
 // a "wid" that is null. Other keys are ignored, so that a case file's entry can be read as the Subnet it is.
 func (n *Subnet) UnmarshalJSON(data []byte) error {
 	var raw struct {

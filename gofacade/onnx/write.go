@@ -28,7 +28,8 @@ type Options struct {
 	Metadata map[string]string // further entries of metadata_props; keys "dynofa.*" that Write makes are taken
 }
 
-// Write writes a Subnet as an ONNX model. tensor returns the supernet's tensors by their names in
+// Write writes a Subnet as an ONNX model; with a bundle b, tensor is b.Tensor and norms are a level's own
+// (b.Levels()[i].Norms) or the supernet's (bundle.FoldNorms). tensor returns the supernet's tensors by their names in
 // [ofa.Space.Tensors], or nil; those of the batch normalisations are not asked for, norms stand in for them in
 // the order of [ofa.Space.Norms]. The image side may be any that [ofa.Space.CheckArch] lets pass.
 //
