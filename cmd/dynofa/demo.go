@@ -78,10 +78,7 @@ func (c *demoCmd) Run(e *env) (err error) {
 	if err := os.MkdirAll(c.Output, 0o755); err != nil {
 		return err
 	}
-	// One core for everything that follows, so that the other load can really take it away.
-	runtime.LockOSThread()
-	core := pinThread()
-	d := demo{env: e, model: m, session: s, data: ds, dir: c.Output, core: core, images: ds.Len()}
+	d := demo{env: e, model: m, session: s, data: ds, dir: c.Output, images: ds.Len()}
 
 	e.printf("%s: %s\n%d real test images, engine %s, one thread\n\n", c.Bundle, describe(m.Space()), ds.Len(), s.Backend())
 	if err := d.classify(); err != nil {
@@ -99,7 +96,6 @@ type demo struct {
 	session *dynofa.Session
 	data    imageio.Dataset
 	dir     string
-	core    int
 	levels  []measured
 	images  int  // that the accuracies of the front were measured with
 	busy    bool // latencies scattered by more than others' use of the machine explains
@@ -118,8 +114,7 @@ func (d *demo) classify() error {
 		if err != nil {
 			return err
 		}
-		macs, _ := d.model.Space().Cost(l.Subnet)
-		found := measured{i, d.model.Space().Text(l.Subnet), r.Top1, r.Top1, timed.quantile(0.25), macs}
+		found := measured{i, d.model.Space().Text(l.Subnet), r.Top1, r.Top1, timed.quantile(0.25), l.MACs}
 		if timed.quantile(0.9) > 2*found.LatencyMS {
 			d.busy = true
 		}
@@ -197,7 +192,9 @@ func (d *demo) live(length time.Duration) error {
 	for _, l := range d.levels {
 		report.Levels = append(report.Levels, l.Subnet)
 	}
-	load := &load{core: d.core}
+	// One core for this goroutine, so that the other load can really take it away.
+	runtime.LockOSThread()
+	load := &load{core: pinThread()}
 	defer load.stop()
 	logits := make([]float32, d.model.Classes())
 	start := time.Now()

@@ -34,7 +34,7 @@ func FuzzDecode(f *testing.F) {
 		if b.Empty() || b.Dx()*b.Dy() > 1<<16 {
 			t.Fatalf("bounds %v", b)
 		}
-		if _, err := ImageNet().CropRGB(img, 8); err != nil {
+		if _, err := imageNet().CropRGB(img, 8); err != nil {
 			t.Errorf("%T of %v decoded, but: %v", img, b, err)
 		}
 	})
@@ -90,7 +90,7 @@ func FuzzIDX(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ImageNet().CropRGB(first.Image, 4); err != nil {
+		if _, err := imageNet().CropRGB(first.Image, 4); err != nil {
 			t.Fatal(err)
 		}
 	})

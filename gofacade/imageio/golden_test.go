@@ -60,7 +60,7 @@ func TestGolden(t *testing.T) {
 			if got := sum256(allRGB(t, img)); got != c.DecodedSHA {
 				t.Errorf("decoded RGB: sha256 %s, want %s", got, c.DecodedSHA)
 			}
-			tr := ImageNet()
+			tr := imageNet()
 			g, err := tr.geometry(img, c.R)
 			if err != nil {
 				t.Fatal(err)
@@ -158,7 +158,7 @@ func TestGoldenJPEG(t *testing.T) {
 			worst, mean, share = difference(plainRGB(jpg), want)
 			t.Logf("%s pixels by image/color: worst %d, mean %.5f, %.3f %% of bytes differ", c.Format, worst, mean, 100*share)
 
-			tr := ImageNet()
+			tr := imageNet()
 			a, err := tr.CropRGB(jpg, c.R)
 			if err != nil {
 				t.Fatal(err)

@@ -6,7 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/dynofa/dynofa/gofacade/ofa"
 )
+
+// imageNet is the transform that ImageNet classifiers are trained for.
+func imageNet() Transform { return Transform(ofa.ImageNet()) }
 
 // referenceFile returns the path of a file of the reference data, which lies
 // beside the repository and is not part of it. Without it the test is skipped.

@@ -35,7 +35,7 @@ func TestPillowCrops(t *testing.T) {
 	var s Scratch // shared, so that stale buffers would show
 	for _, c := range f.Crops {
 		t.Run(fmt.Sprintf("%dx%d to %d of %v", c.W, c.H, c.R, c.Crop), func(t *testing.T) {
-			tr := ImageNet()
+			tr := imageNet()
 			tr.Crop = c.Crop
 			got, err := s.CropRGB(tr, noise(c.Seed, c.W, c.H), c.R)
 			if err != nil {

@@ -42,15 +42,6 @@ type Transform struct {
 	Std  [3]float32 `json:"std"`
 }
 
-// ImageNet returns the transform that ImageNet classifiers are trained for.
-func ImageNet() Transform {
-	return Transform{
-		Crop: 0.875,
-		Mean: [3]float32{0.485, 0.456, 0.406},
-		Std:  [3]float32{0.229, 0.224, 0.225},
-	}
-}
-
 // Validate reports the first field that is out of range; the error wraps
 // [ErrArgument].
 func (t Transform) Validate() error {

@@ -107,7 +107,7 @@ func TestCropEqualsModel(t *testing.T) {
 					img.Pix[k] = 255
 				}
 			}
-			tr := ImageNet()
+			tr := imageNet()
 			tr.Crop = crop
 			got, err := s.CropRGB(tr, img, c.r)
 			if err != nil {
@@ -272,7 +272,7 @@ func TestApply(t *testing.T) {
 }
 
 func TestTransformJSON(t *testing.T) {
-	data, err := json.Marshal(ImageNet())
+	data, err := json.Marshal(imageNet())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestTransformJSON(t *testing.T) {
 		t.Errorf("%s, want %s", data, want)
 	}
 	var back Transform
-	if err := json.Unmarshal(data, &back); err != nil || back != ImageNet() {
+	if err := json.Unmarshal(data, &back); err != nil || back != imageNet() {
 		t.Errorf("read back %+v, %v", back, err)
 	}
 }
@@ -295,7 +295,7 @@ func (o ownImage) At(int, int) color.Color { return color.Black }
 func TestTransformErrors(t *testing.T) {
 	good := image.NewGray(image.Rect(0, 0, 4, 4))
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
-	with := func(f func(*Transform)) Transform { tr := ImageNet(); f(&tr); return tr }
+	with := func(f func(*Transform)) Transform { tr := imageNet(); f(&tr); return tr }
 	for _, c := range []struct {
 		name string
 		tr   Transform
@@ -310,19 +310,19 @@ func TestTransformErrors(t *testing.T) {
 		{"mean NaN", with(func(t *Transform) { t.Mean[1] = nan }), good, 2, 12, ErrArgument},
 		{"std 0", with(func(t *Transform) { t.Std[2] = 0 }), good, 2, 12, ErrArgument},
 		{"std infinite", with(func(t *Transform) { t.Std[2] = inf }), good, 2, 12, ErrArgument},
-		{"r 0", ImageNet(), good, 0, 0, ErrArgument},
-		{"r negative", ImageNet(), good, -2, 12, ErrArgument},
-		{"r huge", ImageNet(), good, 1 << 30, 12, ErrArgument},
-		{"dst short", ImageNet(), good, 2, 11, ErrArgument},
-		{"dst long", ImageNet(), good, 2, 13, ErrArgument},
-		{"nil image", ImageNet(), nil, 2, 12, ErrArgument},
-		{"empty image", ImageNet(), image.NewGray(image.Rect(0, 0, 0, 3)), 2, 12, ErrArgument},
-		{"unknown type", ImageNet(), ownImage{image.Rect(0, 0, 4, 4)}, 2, 12, ErrColorModel},
-		{"alpha only", ImageNet(), image.NewAlpha(image.Rect(0, 0, 4, 4)), 2, 12, ErrColorModel},
-		{"uniform", ImageNet(), image.White, 2, 12, ErrColorModel},
-		{"short buffer", ImageNet(), &image.NRGBA{Pix: make([]byte, 63), Stride: 16, Rect: image.Rect(0, 0, 4, 4)}, 2, 12, ErrArgument},
-		{"short stride", ImageNet(), &image.Gray{Pix: make([]byte, 99), Stride: 3, Rect: image.Rect(0, 0, 4, 4)}, 2, 12, ErrArgument},
-		{"short chroma", ImageNet(), &image.YCbCr{
+		{"r 0", imageNet(), good, 0, 0, ErrArgument},
+		{"r negative", imageNet(), good, -2, 12, ErrArgument},
+		{"r huge", imageNet(), good, 1 << 30, 12, ErrArgument},
+		{"dst short", imageNet(), good, 2, 11, ErrArgument},
+		{"dst long", imageNet(), good, 2, 13, ErrArgument},
+		{"nil image", imageNet(), nil, 2, 12, ErrArgument},
+		{"empty image", imageNet(), image.NewGray(image.Rect(0, 0, 0, 3)), 2, 12, ErrArgument},
+		{"unknown type", imageNet(), ownImage{image.Rect(0, 0, 4, 4)}, 2, 12, ErrColorModel},
+		{"alpha only", imageNet(), image.NewAlpha(image.Rect(0, 0, 4, 4)), 2, 12, ErrColorModel},
+		{"uniform", imageNet(), image.White, 2, 12, ErrColorModel},
+		{"short buffer", imageNet(), &image.NRGBA{Pix: make([]byte, 63), Stride: 16, Rect: image.Rect(0, 0, 4, 4)}, 2, 12, ErrArgument},
+		{"short stride", imageNet(), &image.Gray{Pix: make([]byte, 99), Stride: 3, Rect: image.Rect(0, 0, 4, 4)}, 2, 12, ErrArgument},
+		{"short chroma", imageNet(), &image.YCbCr{
 			Y: make([]byte, 16), Cb: make([]byte, 4), Cr: make([]byte, 3), YStride: 4, CStride: 2,
 			SubsampleRatio: image.YCbCrSubsampleRatio420, Rect: image.Rect(0, 0, 4, 4),
 		}, 2, 12, ErrArgument},
@@ -347,7 +347,7 @@ func TestExtremeSides(t *testing.T) {
 	for i := range img.Pix {
 		img.Pix[i] = 77
 	}
-	tr := ImageNet()
+	tr := imageNet()
 	tr.Crop = 1.0 / (1 << 20)
 	got, err := tr.CropRGB(img, 16)
 	if err != nil {
@@ -368,7 +368,7 @@ func TestApplyDoesNotAllocate(t *testing.T) {
 		image.NewPaletted(b, color.Palette{color.NRGBA{1, 2, 3, 4}, color.RGBA{1, 2, 3, 4}}),
 	} {
 		t.Run(fmt.Sprintf("%T", img), func(t *testing.T) {
-			tr, dst := ImageNet(), make([]float32, 32*32*3)
+			tr, dst := imageNet(), make([]float32, 32*32*3)
 			small := image.NewGray(image.Rect(0, 0, 40, 50)) // so that weights are planned anew
 			var s Scratch
 			n := testing.AllocsPerRun(20, func() {
@@ -388,7 +388,7 @@ func BenchmarkApply(b *testing.B) {
 		rect := image.Rect(0, 0, size.X, size.Y)
 		for _, img := range []image.Image{image.NewRGBA(rect), image.NewYCbCr(rect, image.YCbCrSubsampleRatio420)} {
 			b.Run(fmt.Sprintf("type=%T/size=%dx%d/r=224", img, size.X, size.Y), func(b *testing.B) {
-				tr, dst := ImageNet(), make([]float32, 224*224*3)
+				tr, dst := imageNet(), make([]float32, 224*224*3)
 				var s Scratch
 				b.ReportAllocs()
 				for b.Loop() {

@@ -58,16 +58,15 @@ type step[T float] struct {
 // Plan is what a session executes for one Subnet: steps that point into the shared weights. It is immutable
 // and may be used by any number of sessions of its model at once.
 type Plan[T float] struct {
-	Subnet     ofa.Subnet // canonical
-	steps      []step[T]
-	norms      []affine[T] // in the order of Space.Norms
-	resolution int
-	classes    int
+	Subnet  ofa.Subnet // canonical
+	steps   []step[T]
+	norms   []affine[T] // in the order of Space.Norms
+	classes int
 }
 
 // plan spells out a legal Subnet. norms are those of Space.Norms in that order.
 func plan[T float](s *ofa.Space, w *weights[T], n ofa.Subnet, norms []affine[T]) *Plan[T] {
-	p := &Plan[T]{Subnet: s.Canonical(n), norms: norms, resolution: n.Resolution, classes: s.Classes}
+	p := &Plan[T]{Subnet: s.Canonical(n), norms: norms, classes: s.Classes}
 	next := 0
 	norm := func() *affine[T] {
 		next++

@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
-
-	"github.com/dynofa/dynofa/gofacade/ofa"
 )
 
 // A step smaller than this many multiply-adds is not worth waking another goroutine for.
@@ -14,7 +12,6 @@ const parallelMACs = 100_000
 // Session executes plans, one image at a time, on the caller's goroutine and threads-1 of its own. It belongs
 // to one goroutine at a time.
 type Session struct {
-	space   *ofa.Space
 	gemm    gemmFunc[float32]
 	frame   *frame[float32]
 	scratch [][]float32 // one a thread
@@ -29,7 +26,7 @@ type Session struct {
 // NewSession makes a session whose arena holds every Subnet up to the given resolution. It starts threads-1
 // goroutines, which Close ends.
 func (m *Model) NewSession(threads, resolution int) *Session {
-	s := &Session{space: m.space, gemm: m.w.gemm, frame: newFrame[float32](m.space, resolution)}
+	s := &Session{gemm: m.w.gemm, frame: newFrame[float32](m.space, resolution)}
 	for i := range threads {
 		s.scratch = append(s.scratch, make([]float32, scratchSize(m.space)))
 		if i > 0 {
