@@ -49,6 +49,9 @@ func Random(space *ofa.Space, seed uint64) *bundle.Contents {
 			fill(func() float64 { return 0.5 + rng.Float64() })
 		default:
 			scale := math.Sqrt(2 / float64(fan))
+			if strings.Contains(name, ".point_linear.") {
+				scale /= 2 // what is added to the input of the block, over and over
+			}
 			fill(func() float64 { return scale * rng.NormFloat64() })
 		}
 		c.Tensors[spec.Name] = v
@@ -63,8 +66,12 @@ func AddLevel(c *bundle.Contents, n ofa.Subnet) {
 	norms := bundle.FoldNorms(c.Space, n, c.Tensor)
 	for _, a := range norms {
 		for i := range a.Scale {
-			a.Scale[i] *= 1 + float32(number+1)/64
-			a.Shift[i] += float32(number+1) / 64
+			change := float32(number+1) / 64
+			if i%2 == 1 {
+				change = -change // or the change would grow, and rounding with it, from layer to layer
+			}
+			a.Scale[i] *= 1 + change
+			a.Shift[i] += change
 		}
 	}
 	macs, params := c.Space.Cost(n)

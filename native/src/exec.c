@@ -1,0 +1,398 @@
+#define _POSIX_C_SOURCE 200809L
+
+#include <string.h>
+#include <time.h>
+
+#include "session.h"
+
+/* How the depthwise convolution of a block is cut: channel groups, and chunks of output rows, one
+ * kernel call each. Chunks depend on nothing but the shapes, since pooling sums are sums of one
+ * call: so no bit depends on the number of threads. Bands of whole chunks are tiles for threads. */
+typedef struct cut {
+    uint32_t groups, panels; /* of DYNK_PANEL channels */
+    uint32_t chunk, chunks;  /* rows of one, their number */
+    uint32_t ring;           /* rows kept */
+    uint32_t bands;
+} cut;
+
+static cut cut_of(const block *b, uint32_t threads) {
+    cut c = {.panels = (uint32_t)ceil_div(b->mid, DYNK_PANEL)};
+    c.groups = (uint32_t)ceil_div(c.panels, GROUP_PANELS);
+    size_t rows = size_max(RING_FLOATS / ((size_t)b->in_side * GROUP), b->kernel);
+    size_t chunk = size_min((rows - b->kernel) / b->stride + 1, b->out_side);
+    c.chunks = (uint32_t)ceil_div(b->out_side, chunk);
+    c.chunk = (uint32_t)ceil_div(b->out_side, c.chunks);
+    c.chunks = (uint32_t)ceil_div(b->out_side, c.chunk);
+    c.ring = (c.chunk - 1) * b->stride + b->kernel;
+    /* A band expands up to kernel - stride rows of its neighbour again, so cut only where the
+     * groups alone would leave threads idle. */
+    bool even = c.groups % threads == 0 || c.groups >= 4 * threads;
+    c.bands = even ? 1 : (uint32_t)size_min(threads, c.chunks);
+    return c;
+}
+
+/* The i-th of n nearly equal parts of count. */
+static uint32_t part(uint32_t count, uint32_t i, uint32_t n) {
+    return (uint32_t)((uint64_t)count * i / n);
+}
+
+/* ---- Tiles ------------------------------------------------------------------------------------*/
+
+enum { STEM_ROWS = 8 };
+
+static void stem_tile(dynofa_session *s, lane *own, uint32_t tile) {
+    const space *sp = &s->model->space;
+    const plan *p = s->plan;
+    uint32_t side = p->n.resolution, out = strided(side, sp->stem_stride), stride = sp->stem_stride;
+    uint32_t from = tile * STEM_ROWS, count = (uint32_t)size_min(STEM_ROWS, out - from);
+    for (uint32_t i = 0; i < (count - 1) * stride + 3; i++) {
+        int64_t row = (int64_t)from * stride + i - 1;
+        own->rows[i] = row < 0 || row >= side ? NULL : s->image + (size_t)row * side * 3;
+    }
+    dynk_stem_args a = {
+        .rows = own->rows,
+        .weight = s->model->stem.weight,
+        .scale = p->stem.scale,
+        .shift = p->stem.shift,
+        .y = s->map[0] + (size_t)from * out * sp->stem_channels,
+        .width = side,
+        .out_rows = count,
+        .channels = sp->stem_channels,
+        .w_panel = s->model->stem.w_panel,
+        .y_row = (size_t)out * sp->stem_channels,
+        .y_pix = sp->stem_channels,
+        .stride = stride,
+        .act = sp->stem_act,
+    };
+    s->model->table.stem[stride - 1].fn.stem(&a);
+}
+
+/* Expanding pointwise of input rows from..to, for the channels of one group, into the ring. */
+static void expand_rows(const dynofa_session *s, const plan_block *pb, const float *map,
+                        float *ring, const cut *c, uint32_t first_panel, uint32_t channels,
+                        uint32_t from, uint32_t to) {
+    const block *b = &pb->b;
+    const matrix *w = &pb->w->expand;
+    size_t first = (size_t)first_panel * DYNK_PANEL;
+    while (from < to) {
+        uint32_t slot = from % c->ring, count = (uint32_t)size_min(to - from, c->ring - slot);
+        dynk_pointwise_args a = {
+            .x = map + (size_t)from * b->in_side * b->in,
+            .weight = w->weight + first_panel * w->w_panel,
+            .scale = pb->expand.scale + first,
+            .shift = pb->expand.shift + first,
+            .y = ring + (size_t)slot * b->in_side * channels,
+            .pixels = (size_t)count * b->in_side,
+            .in = b->in,
+            .out = channels,
+            .x_pix = b->in,
+            .y_pix = channels,
+            .w_panel = w->w_panel,
+            .act = b->act,
+        };
+        s->model->table.pointwise.fn.pointwise(&a);
+        from += count;
+    }
+}
+
+/* One band of one group: row after row is expanded into the ring and filtered from there, so the
+ * expanded map never leaves the near caches. */
+static void depthwise_tile(dynofa_session *s, lane *own, const plan_block *pb, const float *map,
+                           const cut *c, uint32_t tile) {
+    const block *b = &pb->b;
+    uint32_t group = tile / c->bands, band = tile % c->bands;
+    uint32_t first_panel = part(c->panels, group, c->groups);
+    uint32_t last_panel = part(c->panels, group + 1, c->groups);
+    uint32_t first = first_panel * DYNK_PANEL;
+    uint32_t channels = (uint32_t)size_min(last_panel * DYNK_PANEL, b->mid) - first;
+    uint32_t end = part(c->chunks, band + 1, c->bands), expanded = 0;
+    const unsigned size = b->kernel / 2 - 1;
+    for (uint32_t chunk = part(c->chunks, band, c->bands); chunk < end; chunk++) {
+        uint32_t from = chunk * c->chunk, rows = (uint32_t)size_min(c->chunk, b->out_side - from);
+        uint32_t taps = (rows - 1) * b->stride + b->kernel;
+        int64_t top = (int64_t)from * b->stride - b->kernel / 2;
+        uint32_t low = top < 0 ? 0 : (uint32_t)top;
+        uint32_t high = (uint32_t)size_min((size_t)(top + taps), b->in_side);
+        if (b->expand) {
+            if (expanded < low)
+                expanded = low;
+            expand_rows(s, pb, map, own->ring, c, first_panel, channels, expanded, high);
+            expanded = (uint32_t)size_max(expanded, high);
+        }
+        for (uint32_t i = 0; i < taps; i++) {
+            int64_t row = top + i;
+            if (row < 0 || row >= b->in_side)
+                own->rows[i] = NULL;
+            else if (b->expand)
+                own->rows[i] = own->ring + (size_t)(row % c->ring) * b->in_side * channels;
+            else
+                own->rows[i] = map + (size_t)row * b->in_side * b->mid + first;
+        }
+        dynk_dwconv_args a = {
+            .rows = own->rows,
+            .weight = pb->w->depthwise[size] + first,
+            .scale = pb->depthwise.scale + first,
+            .shift = pb->depthwise.shift + first,
+            .y = s->filtered + (size_t)from * b->out_side * b->mid + first,
+            .sums = b->squeeze > 0 ? s->sums + (size_t)chunk * b->mid + first : NULL,
+            .width = b->in_side,
+            .out_rows = rows,
+            .channels = channels,
+            .x_pix = b->expand ? channels : b->mid,
+            .w_tap = pb->w->w_tap,
+            .y_row = (size_t)b->out_side * b->mid,
+            .y_pix = b->mid,
+            .k = b->kernel,
+            .stride = b->stride,
+            .act = b->act,
+        };
+        s->model->table.dwconv[size][b->stride - 1].fn.dwconv(&a);
+    }
+}
+
+/* Outputs of a dense layer, DENSE_PANELS panels a tile. */
+enum { DENSE_PANELS = 4, DENSE_TILE = DENSE_PANELS * DYNK_PANEL };
+
+static void dense_tile(const dynofa_session *s, const matrix *w, const float *bias, const float *x,
+                       float *y, uint32_t in, uint32_t out, dynk_act act, uint32_t tile) {
+    size_t first = (size_t)tile * DENSE_TILE;
+    dynk_dense_args a = {
+        .x = x,
+        .weight = w->weight + tile * DENSE_PANELS * w->w_panel,
+        .bias = bias == NULL ? NULL : bias + first,
+        .y = y + first,
+        .in = in,
+        .out = size_min(DENSE_TILE, out - first),
+        .w_panel = w->w_panel,
+        .act = act,
+    };
+    s->model->table.dense.fn.dense(&a);
+}
+
+/* A matrix of pixel tiles and output tiles of a projection. */
+typedef struct grid {
+    uint32_t pixels, outs;
+} grid;
+
+/* Floats of a tile of input pixels: a part of the second-level cache. */
+enum { PIXEL_FLOATS = 48 * 1024, FEW_PIXELS = 28 };
+
+static grid grid_of(const block *b, uint32_t threads) {
+    uint32_t pixels = b->out_side * b->out_side;
+    uint32_t panels = (uint32_t)ceil_div(b->out, DYNK_PANEL);
+    size_t most = size_max(PIXEL_FLOATS / b->mid, FEW_PIXELS);
+    grid g = {(uint32_t)ceil_div(pixels, most), 1};
+    if (threads > 1) {
+        uint32_t even = (uint32_t)ceil_div(g.pixels, threads) * threads;
+        if (pixels / even >= FEW_PIXELS)
+            g.pixels = even;
+        else
+            g.outs = (uint32_t)size_min(ceil_div(panels, 2), threads);
+    }
+    return g;
+}
+
+static void project_tile(const dynofa_session *s, const lane *own, const plan_block *pb,
+                         const float *map, float *to, const grid *g, uint32_t tile) {
+    const block *b = &pb->b;
+    const matrix *w = &pb->w->project;
+    uint32_t pixels = b->out_side * b->out_side;
+    uint32_t panels = (uint32_t)ceil_div(b->out, DYNK_PANEL);
+    uint32_t from = part(pixels, tile / g->outs, g->pixels);
+    uint32_t end = part(pixels, tile / g->outs + 1, g->pixels);
+    uint32_t first_panel = part(panels, tile % g->outs, g->outs);
+    uint32_t last_panel = part(panels, tile % g->outs + 1, g->outs);
+    size_t first = (size_t)first_panel * DYNK_PANEL;
+    dynk_pointwise_args a = {
+        .x = s->filtered + (size_t)from * b->mid,
+        .weight = w->weight + first_panel * w->w_panel,
+        .scale = pb->project.scale + first,
+        .shift = pb->project.shift + first,
+        .gate = b->squeeze > 0 ? s->gate : NULL,
+        .residual = b->residual ? map + (size_t)from * b->in + first : NULL,
+        .y = to + (size_t)from * b->out + first,
+        .scratch = own->scratch,
+        .pixels = end - from,
+        .in = b->mid,
+        .out = size_min((size_t)last_panel * DYNK_PANEL, b->out) - first,
+        .x_pix = b->mid,
+        .y_pix = b->out,
+        .r_pix = b->in,
+        .w_panel = w->w_panel,
+        .act = DYNK_ACT_NONE,
+    };
+    s->model->table.pointwise.fn.pointwise(&a);
+}
+
+/* Last pointwise and average of a group of channels. */
+static void head_tile(dynofa_session *s, const lane *own, const matrix *w, const float *map,
+                      uint32_t out, uint32_t tile) {
+    const plan *p = s->plan;
+    size_t first = (size_t)tile * GROUP, pixels = (size_t)p->last_side * p->last_side;
+    dynk_pointwise_args a = {
+        .x = map,
+        .weight = w->weight + tile * GROUP_PANELS * w->w_panel,
+        .scale = p->head.scale + first,
+        .shift = p->head.shift + first,
+        .y = own->ring,
+        .pixels = pixels,
+        .in = p->last_channels,
+        .out = size_min(GROUP, out - first),
+        .x_pix = p->last_channels,
+        .y_pix = GROUP,
+        .w_panel = w->w_panel,
+        .act = s->model->space.head_act,
+    };
+    s->model->table.pointwise.fn.pointwise(&a);
+    dynk_average_args mean = {own->ring, s->vector + first, pixels, a.out, GROUP, pixels};
+    s->model->table.average.fn.average(&mean);
+}
+
+/* ---- A run ------------------------------------------------------------------------------------*/
+
+static uint64_t now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* A thread's way through a run. */
+typedef struct walker {
+    dynofa_session *s;
+    uint32_t thread;
+    uint64_t since;
+} walker;
+
+/* Ends a part: all threads have done their tiles of it. */
+static void part_done(walker *w, dynofa_layer_kind kind, int32_t number, uint64_t macs) {
+    dynofa_session *s = w->s;
+    pool_barrier(&s->pool);
+    if (w->thread != 0 || s->times == NULL)
+        return;
+    uint64_t at = now();
+    if (s->times_count < s->times_room)
+        s->times[s->times_count] = (dynofa_layer_time){kind, number, macs, at - w->since};
+    s->times_count++;
+    w->since = at;
+}
+
+#define TILES(count)                                                                               \
+    for (uint32_t tile, tiles = (uint32_t)(count); (tile = pool_claim(&s->pool)) < tiles;)
+
+static void execute_block(walker *w, lane *own, const plan_block *pb, const float *map, float *to) {
+    dynofa_session *s = w->s;
+    const block *b = &pb->b;
+    const int32_t number = (int32_t)b->index;
+    const uint64_t in = (uint64_t)b->in_side * b->in_side,
+                   out = (uint64_t)b->out_side * b->out_side;
+    cut c = cut_of(b, s->threads);
+    TILES(c.groups * c.bands)
+    depthwise_tile(s, own, pb, map, &c, tile);
+    part_done(w, DYNOFA_LAYER_EXPAND_DEPTHWISE, number,
+              b->mid * ((b->expand ? b->in * in : 0) + b->kernel * b->kernel * out));
+    if (b->squeeze > 0) {
+        /* Every thread averages for itself: cheaper than a barrier. */
+        bool averaged = false;
+        TILES(ceil_div(b->squeeze, DENSE_TILE)) {
+            dynk_average_args mean = {s->sums, own->mean, c.chunks, b->mid, b->mid, (size_t)out};
+            if (!averaged)
+                s->model->table.average.fn.average(&mean);
+            averaged = true;
+            dense_tile(s, &pb->w->reduce, pb->w->reduce_bias, own->mean, s->tight, b->mid,
+                       b->squeeze, DYNK_ACT_RELU, tile);
+        }
+        part_done(w, DYNOFA_LAYER_SQUEEZE, number, (uint64_t)b->mid * b->squeeze);
+        TILES(ceil_div(b->mid, DENSE_TILE))
+        dense_tile(s, &pb->w->excite, pb->w->excite_bias, s->tight, s->gate, b->squeeze, b->mid,
+                   DYNK_ACT_HSIGMOID, tile);
+        part_done(w, DYNOFA_LAYER_EXCITE, number, (uint64_t)b->mid * b->squeeze);
+    }
+    grid g = grid_of(b, s->threads);
+    TILES((size_t)g.pixels * g.outs)
+    project_tile(s, own, pb, map, to, &g, tile);
+    part_done(w, DYNOFA_LAYER_PROJECT, number, b->mid * out * b->out);
+}
+
+static void execute(void *argument, uint32_t thread) {
+    dynofa_session *s = argument;
+    const dynofa_model *m = s->model;
+    const space *sp = &m->space;
+    const plan *p = s->plan;
+    lane *own = &s->lane[thread];
+    walker w = {s, thread, s->times != NULL ? now() : 0};
+    uint64_t side = strided(p->n.resolution, sp->stem_stride);
+    TILES(ceil_div(side, STEM_ROWS))
+    stem_tile(s, own, tile);
+    part_done(&w, DYNOFA_LAYER_STEM, -1, 27 * sp->stem_channels * side * side);
+    int at = 0;
+    for (uint32_t i = 0; i < p->blocks; i++, at = 1 - at)
+        execute_block(&w, own, &p->block[i], s->map[at], s->map[1 - at]);
+
+    const uint32_t wide = sp->head_expand > 0 ? sp->head_expand : sp->head_features;
+    const matrix *head = sp->head_expand > 0 ? &m->head_expand : &m->features;
+    const float *x = s->vector;
+    uint64_t last = (uint64_t)p->last_side * p->last_side;
+    TILES(ceil_div(wide, GROUP))
+    head_tile(s, own, head, s->map[at], wide, tile);
+    part_done(&w, DYNOFA_LAYER_HEAD, -1, last * p->last_channels * wide);
+    if (sp->head_expand > 0) {
+        x = s->features;
+        TILES(ceil_div(sp->head_features, DENSE_TILE))
+        dense_tile(s, &m->features, NULL, s->vector, s->features, wide, sp->head_features,
+                   sp->head_act, tile);
+        part_done(&w, DYNOFA_LAYER_FEATURES, -1, (uint64_t)wide * sp->head_features);
+    }
+    TILES(ceil_div(sp->classes, DENSE_TILE))
+    dense_tile(s, &m->classifier, m->bias, x, s->logits, sp->head_features, sp->classes,
+               DYNK_ACT_NONE, tile);
+    part_done(&w, DYNOFA_LAYER_CLASSIFIER, -1, (uint64_t)sp->head_features * sp->classes);
+}
+
+void session_execute(dynofa_session *s) {
+    pool_run(&s->pool, s->threads, execute, s);
+}
+
+/* ---- Memory -----------------------------------------------------------------------------------*/
+
+/* A product as a size, too large a one as a size that carve refuses. */
+static size_t floats(uint64_t a, uint64_t b) {
+    return a != 0 && b > SIZE_MAX / 8 / a ? SIZE_MAX / 2 : (size_t)(a * b);
+}
+
+void session_carve(carver *c, dynofa_session *s, const subnet *largest) {
+    const space *sp = &s->model->space;
+    uint64_t side = strided(largest->resolution, sp->stem_stride);
+    size_t maps = floats(side * side, sp->stem_channels), filtered = 1, sums = 1, mid = 1;
+    size_t squeeze = 1, ring = RING_FLOATS;
+    block_walk w = {.s = sp, .n = largest};
+    while (block_next(&w)) {
+        const block *b = &w.b;
+        uint64_t area = (uint64_t)b->out_side * b->out_side;
+        maps = size_max(maps, floats(area, b->out));
+        filtered = size_max(filtered, floats(area, b->mid));
+        sums = size_max(sums, floats(b->out_side, b->mid));
+        mid = size_max(mid, b->mid);
+        squeeze = size_max(squeeze, b->squeeze);
+        ring = size_max(ring, floats((uint64_t)b->kernel * b->in_side, GROUP));
+    }
+    ring = size_max(ring, floats((uint64_t)w.b.out_side * w.b.out_side, GROUP));
+    for (int i = 0; i < 2; i++)
+        s->map[i] = carve(c, maps);
+    s->filtered = carve(c, filtered);
+    s->sums = carve(c, sums);
+    s->tight = carve(c, squeeze);
+    s->gate = carve(c, mid);
+    s->vector = carve(c, size_max(sp->head_expand, sp->head_features));
+    s->features = carve(c, sp->head_features);
+    /* Rows of one kernel call: at most those of a whole map, its padding and one more. */
+    size_t pointers = 2 * (size_t)largest->resolution + 16;
+    for (uint32_t i = 0; i < s->max_threads; i++) {
+        lane own;
+        own.ring = carve(c, ring);
+        own.mean = carve(c, mid);
+        own.scratch = carve(c, DYNK_POINTWISE_SCRATCH(mid));
+        own.rows = (void *)carve(c, pointers * sizeof(float *) / sizeof(float));
+        if (c->base != NULL)
+            s->lane[i] = own;
+    }
+}
