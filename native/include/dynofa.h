@@ -88,7 +88,8 @@ typedef struct dynofa_allocator {
  * dynofa_config_init sets. struct_size tells which fields the caller knows. */
 typedef struct dynofa_config {
     uint32_t struct_size;
-    /* Session: threads that a run uses, the caller's own included. 1 */
+    /* Session: threads that a run uses at most, the caller's own included. While other processes
+     * keep their cores busy, a run goes on without them. 1 */
     uint32_t threads;
     /* Session: the most that dynofa_session_set_threads may ask for; 0 for as many as threads. 0 */
     uint32_t max_threads;

@@ -1,7 +1,4 @@
-#define _POSIX_C_SOURCE 200809L
-
 #include <string.h>
-#include <time.h>
 
 #include "session.h"
 
@@ -36,11 +33,33 @@ static uint32_t part(uint32_t count, uint32_t i, uint32_t n) {
     return (uint32_t)((uint64_t)count * i / n);
 }
 
-/* ---- Tiles ------------------------------------------------------------------------------------*/
+/* ---- Steps ------------------------------------------------------------------------------------
+ * A step is what threads do side by side; it reads what steps before it wrote. */
+
+/* A matrix of pixel tiles and output tiles of a projection. */
+typedef struct grid {
+    uint32_t pixels, outs;
+} grid;
+
+typedef struct step {
+    dynofa_session *s;
+    const plan_block *pb;
+    const float *from; /* the map before */
+    float *to;
+    cut cut;
+    grid grid;
+    /* Of dense layers, and of the head */
+    const matrix *weight;
+    const float *bias;
+    uint32_t in, out;
+    dynk_act act;
+} step;
 
 enum { STEM_ROWS = 8 };
 
-static void stem_tile(dynofa_session *s, lane *own, uint32_t tile) {
+static void stem_tile(void *argument, uint32_t thread, uint32_t tile) {
+    dynofa_session *s = ((const step *)argument)->s;
+    lane *own = &s->lane[thread];
     const space *sp = &s->model->space;
     const plan *p = s->plan;
     uint32_t side = p->n.resolution, out = strided(side, sp->stem_stride), stride = sp->stem_stride;
@@ -97,9 +116,14 @@ static void expand_rows(const dynofa_session *s, const plan_block *pb, const flo
 
 /* One band of one group: row after row is expanded into the ring and filtered from there, so the
  * expanded map never leaves the near caches. */
-static void depthwise_tile(dynofa_session *s, lane *own, const plan_block *pb, const float *map,
-                           const cut *c, uint32_t tile) {
+static void depthwise_tile(void *argument, uint32_t thread, uint32_t tile) {
+    const step *t = argument;
+    dynofa_session *s = t->s;
+    lane *own = &s->lane[thread];
+    const plan_block *pb = t->pb;
     const block *b = &pb->b;
+    const cut *c = &t->cut;
+    const float *map = t->from;
     uint32_t group = tile / c->bands, band = tile % c->bands;
     uint32_t first_panel = part(c->panels, group, c->groups);
     uint32_t last_panel = part(c->panels, group + 1, c->groups);
@@ -153,26 +177,22 @@ static void depthwise_tile(dynofa_session *s, lane *own, const plan_block *pb, c
 /* Outputs of a dense layer, DENSE_PANELS panels a tile. */
 enum { DENSE_PANELS = 4, DENSE_TILE = DENSE_PANELS * DYNK_PANEL };
 
-static void dense_tile(const dynofa_session *s, const matrix *w, const float *bias, const float *x,
-                       float *y, uint32_t in, uint32_t out, dynk_act act, uint32_t tile) {
+static void dense_tile(void *argument, uint32_t thread, uint32_t tile) {
+    const step *t = argument;
     size_t first = (size_t)tile * DENSE_TILE;
+    (void)thread;
     dynk_dense_args a = {
-        .x = x,
-        .weight = w->weight + tile * DENSE_PANELS * w->w_panel,
-        .bias = bias == NULL ? NULL : bias + first,
-        .y = y + first,
-        .in = in,
-        .out = size_min(DENSE_TILE, out - first),
-        .w_panel = w->w_panel,
-        .act = act,
+        .x = t->from,
+        .weight = t->weight->weight + tile * DENSE_PANELS * t->weight->w_panel,
+        .bias = t->bias == NULL ? NULL : t->bias + first,
+        .y = t->to + first,
+        .in = t->in,
+        .out = size_min(DENSE_TILE, t->out - first),
+        .w_panel = t->weight->w_panel,
+        .act = t->act,
     };
-    s->model->table.dense.fn.dense(&a);
+    t->s->model->table.dense.fn.dense(&a);
 }
-
-/* A matrix of pixel tiles and output tiles of a projection. */
-typedef struct grid {
-    uint32_t pixels, outs;
-} grid;
 
 /* Floats of a tile of input pixels: a part of the second-level cache. */
 enum { PIXEL_FLOATS = 48 * 1024, FEW_PIXELS = 28 };
@@ -192,9 +212,12 @@ static grid grid_of(const block *b, uint32_t threads) {
     return g;
 }
 
-static void project_tile(const dynofa_session *s, const lane *own, const plan_block *pb,
-                         const float *map, float *to, const grid *g, uint32_t tile) {
+static void project_tile(void *argument, uint32_t thread, uint32_t tile) {
+    const step *t = argument;
+    const dynofa_session *s = t->s;
+    const plan_block *pb = t->pb;
     const block *b = &pb->b;
+    const grid *g = &t->grid;
     const matrix *w = &pb->w->project;
     uint32_t pixels = b->out_side * b->out_side;
     uint32_t panels = (uint32_t)ceil_div(b->out, DYNK_PANEL);
@@ -209,9 +232,9 @@ static void project_tile(const dynofa_session *s, const lane *own, const plan_bl
         .scale = pb->project.scale + first,
         .shift = pb->project.shift + first,
         .gate = b->squeeze > 0 ? s->gate : NULL,
-        .residual = b->residual ? map + (size_t)from * b->in + first : NULL,
-        .y = to + (size_t)from * b->out + first,
-        .scratch = own->scratch,
+        .residual = b->residual ? t->from + (size_t)from * b->in + first : NULL,
+        .y = t->to + (size_t)from * b->out + first,
+        .scratch = s->lane[thread].scratch,
         .pixels = end - from,
         .in = b->mid,
         .out = size_min((size_t)last_panel * DYNK_PANEL, b->out) - first,
@@ -225,131 +248,122 @@ static void project_tile(const dynofa_session *s, const lane *own, const plan_bl
 }
 
 /* Last pointwise and average of a group of channels. */
-static void head_tile(dynofa_session *s, const lane *own, const matrix *w, const float *map,
-                      uint32_t out, uint32_t tile) {
+static void head_tile(void *argument, uint32_t thread, uint32_t tile) {
+    const step *t = argument;
+    dynofa_session *s = t->s;
     const plan *p = s->plan;
+    float *own = s->lane[thread].ring;
     size_t first = (size_t)tile * GROUP, pixels = (size_t)p->last_side * p->last_side;
     dynk_pointwise_args a = {
-        .x = map,
-        .weight = w->weight + tile * GROUP_PANELS * w->w_panel,
+        .x = t->from,
+        .weight = t->weight->weight + tile * GROUP_PANELS * t->weight->w_panel,
         .scale = p->head.scale + first,
         .shift = p->head.shift + first,
-        .y = own->ring,
+        .y = own,
         .pixels = pixels,
-        .in = p->last_channels,
-        .out = size_min(GROUP, out - first),
-        .x_pix = p->last_channels,
+        .in = t->in,
+        .out = size_min(GROUP, t->out - first),
+        .x_pix = t->in,
+        .w_panel = t->weight->w_panel,
         .y_pix = GROUP,
-        .w_panel = w->w_panel,
-        .act = s->model->space.head_act,
+        .act = t->act,
     };
     s->model->table.pointwise.fn.pointwise(&a);
-    dynk_average_args mean = {own->ring, s->vector + first, pixels, a.out, GROUP, pixels};
+    dynk_average_args mean = {own, t->to + first, pixels, a.out, GROUP, pixels};
     s->model->table.average.fn.average(&mean);
 }
 
 /* ---- A run ------------------------------------------------------------------------------------*/
 
-static uint64_t now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* A thread's way through a run. */
-typedef struct walker {
-    dynofa_session *s;
-    uint32_t thread;
-    uint64_t since;
-} walker;
-
-/* Ends a part: all threads have done their tiles of it. */
-static void part_done(walker *w, dynofa_layer_kind kind, int32_t number, uint64_t macs) {
-    dynofa_session *s = w->s;
-    pool_barrier(&s->pool);
-    if (w->thread != 0 || s->times == NULL)
+/* Does a step of a run and notes the time since the one before. */
+static void do_step(step *t, uint32_t tiles, pool_tile tile, dynofa_layer_kind kind,
+                    uint64_t macs) {
+    dynofa_session *s = t->s;
+    pool_run(&s->pool, tiles, tile, t);
+    if (s->times == NULL)
         return;
-    uint64_t at = now();
+    uint64_t at = pool_now();
     if (s->times_count < s->times_room)
-        s->times[s->times_count] = (dynofa_layer_time){kind, number, macs, at - w->since};
+        s->times[s->times_count] = (dynofa_layer_time){
+            kind, t->pb == NULL ? -1 : (int32_t)t->pb->b.index, macs, at - s->since};
     s->times_count++;
-    w->since = at;
+    s->since = at;
 }
 
-#define TILES(count)                                                                               \
-    for (uint32_t tile, tiles = (uint32_t)(count); (tile = pool_claim(&s->pool)) < tiles;)
+static void do_dense(step *t, const matrix *weight, const float *bias, uint32_t in, uint32_t out,
+                     dynk_act act, dynofa_layer_kind kind) {
+    t->weight = weight;
+    t->bias = bias;
+    t->in = in;
+    t->out = out;
+    t->act = act;
+    do_step(t, (uint32_t)ceil_div(out, DENSE_TILE), dense_tile, kind, (uint64_t)in * out);
+}
 
-static void execute_block(walker *w, lane *own, const plan_block *pb, const float *map, float *to) {
-    dynofa_session *s = w->s;
+static void do_squeeze_excitation(dynofa_session *s, const plan_block *pb, uint32_t chunks) {
     const block *b = &pb->b;
-    const int32_t number = (int32_t)b->index;
-    const uint64_t in = (uint64_t)b->in_side * b->in_side,
-                   out = (uint64_t)b->out_side * b->out_side;
-    cut c = cut_of(b, s->threads);
-    TILES(c.groups * c.bands)
-    depthwise_tile(s, own, pb, map, &c, tile);
-    part_done(w, DYNOFA_LAYER_EXPAND_DEPTHWISE, number,
-              b->mid * ((b->expand ? b->in * in : 0) + b->kernel * b->kernel * out));
-    if (b->squeeze > 0) {
-        /* Every thread averages for itself: cheaper than a barrier. */
-        bool averaged = false;
-        TILES(ceil_div(b->squeeze, DENSE_TILE)) {
-            dynk_average_args mean = {s->sums, own->mean, c.chunks, b->mid, b->mid, (size_t)out};
-            if (!averaged)
-                s->model->table.average.fn.average(&mean);
-            averaged = true;
-            dense_tile(s, &pb->w->reduce, pb->w->reduce_bias, own->mean, s->tight, b->mid,
-                       b->squeeze, DYNK_ACT_RELU, tile);
-        }
-        part_done(w, DYNOFA_LAYER_SQUEEZE, number, (uint64_t)b->mid * b->squeeze);
-        TILES(ceil_div(b->mid, DENSE_TILE))
-        dense_tile(s, &pb->w->excite, pb->w->excite_bias, s->tight, s->gate, b->squeeze, b->mid,
-                   DYNK_ACT_HSIGMOID, tile);
-        part_done(w, DYNOFA_LAYER_EXCITE, number, (uint64_t)b->mid * b->squeeze);
-    }
-    grid g = grid_of(b, s->threads);
-    TILES((size_t)g.pixels * g.outs)
-    project_tile(s, own, pb, map, to, &g, tile);
-    part_done(w, DYNOFA_LAYER_PROJECT, number, b->mid * out * b->out);
+    step t = {.s = s, .pb = pb, .from = s->mean, .to = s->tight};
+    size_t area = (size_t)b->out_side * b->out_side;
+    dynk_average_args mean = {s->sums, s->mean, chunks, b->mid, b->mid, area};
+    s->model->table.average.fn.average(&mean);
+    do_dense(&t, &pb->w->reduce, pb->w->reduce_bias, b->mid, b->squeeze, DYNK_ACT_RELU,
+             DYNOFA_LAYER_SQUEEZE);
+    t.from = s->tight;
+    t.to = s->gate;
+    do_dense(&t, &pb->w->excite, pb->w->excite_bias, b->squeeze, b->mid, DYNK_ACT_HSIGMOID,
+             DYNOFA_LAYER_EXCITE);
 }
 
-static void execute(void *argument, uint32_t thread) {
-    dynofa_session *s = argument;
+static void do_block(dynofa_session *s, const plan_block *pb, const float *from, float *to) {
+    const block *b = &pb->b;
+    const uint64_t in = (uint64_t)b->in_side * b->in_side;
+    const uint64_t out = (uint64_t)b->out_side * b->out_side;
+    step t = {.s = s, .pb = pb, .from = from, .to = to, .cut = cut_of(b, s->threads)};
+    do_step(&t, t.cut.groups * t.cut.bands, depthwise_tile, DYNOFA_LAYER_EXPAND_DEPTHWISE,
+            b->mid * ((b->expand ? b->in * in : 0) + b->kernel * b->kernel * out));
+    if (b->squeeze > 0)
+        do_squeeze_excitation(s, pb, t.cut.chunks);
+    t.grid = grid_of(b, s->threads);
+    do_step(&t, t.grid.pixels * t.grid.outs, project_tile, DYNOFA_LAYER_PROJECT,
+            b->mid * out * b->out);
+}
+
+static void do_head(dynofa_session *s, const float *from) {
     const dynofa_model *m = s->model;
     const space *sp = &m->space;
     const plan *p = s->plan;
-    lane *own = &s->lane[thread];
-    walker w = {s, thread, s->times != NULL ? now() : 0};
-    uint64_t side = strided(p->n.resolution, sp->stem_stride);
-    TILES(ceil_div(side, STEM_ROWS))
-    stem_tile(s, own, tile);
-    part_done(&w, DYNOFA_LAYER_STEM, -1, 27 * sp->stem_channels * side * side);
-    int at = 0;
-    for (uint32_t i = 0; i < p->blocks; i++, at = 1 - at)
-        execute_block(&w, own, &p->block[i], s->map[at], s->map[1 - at]);
-
-    const uint32_t wide = sp->head_expand > 0 ? sp->head_expand : sp->head_features;
-    const matrix *head = sp->head_expand > 0 ? &m->head_expand : &m->features;
-    const float *x = s->vector;
-    uint64_t last = (uint64_t)p->last_side * p->last_side;
-    TILES(ceil_div(wide, GROUP))
-    head_tile(s, own, head, s->map[at], wide, tile);
-    part_done(&w, DYNOFA_LAYER_HEAD, -1, last * p->last_channels * wide);
-    if (sp->head_expand > 0) {
-        x = s->features;
-        TILES(ceil_div(sp->head_features, DENSE_TILE))
-        dense_tile(s, &m->features, NULL, s->vector, s->features, wide, sp->head_features,
-                   sp->head_act, tile);
-        part_done(&w, DYNOFA_LAYER_FEATURES, -1, (uint64_t)wide * sp->head_features);
+    const bool expand = sp->head_expand > 0;
+    step t = {.s = s, .from = from, .to = s->vector, .in = p->last_channels, .act = sp->head_act};
+    t.weight = expand ? &m->head_expand : &m->features;
+    t.out = expand ? sp->head_expand : sp->head_features;
+    do_step(&t, (uint32_t)ceil_div(t.out, GROUP), head_tile, DYNOFA_LAYER_HEAD,
+            (uint64_t)p->last_side * p->last_side * t.in * t.out);
+    t.from = s->vector;
+    if (expand) {
+        t.to = s->features;
+        do_dense(&t, &m->features, NULL, t.out, sp->head_features, sp->head_act,
+                 DYNOFA_LAYER_FEATURES);
+        t.from = s->features;
     }
-    TILES(ceil_div(sp->classes, DENSE_TILE))
-    dense_tile(s, &m->classifier, m->bias, x, s->logits, sp->head_features, sp->classes,
-               DYNK_ACT_NONE, tile);
-    part_done(&w, DYNOFA_LAYER_CLASSIFIER, -1, (uint64_t)sp->head_features * sp->classes);
+    t.to = s->logits;
+    do_dense(&t, &m->classifier, m->bias, sp->head_features, sp->classes, DYNK_ACT_NONE,
+             DYNOFA_LAYER_CLASSIFIER);
 }
 
 void session_execute(dynofa_session *s) {
-    pool_run(&s->pool, s->threads, execute, s);
+    const space *sp = &s->model->space;
+    const plan *p = s->plan;
+    uint64_t side = strided(p->n.resolution, sp->stem_stride);
+    step t = {.s = s};
+    pool_begin(&s->pool);
+    if (s->times != NULL)
+        s->since = pool_now();
+    do_step(&t, (uint32_t)ceil_div(side, STEM_ROWS), stem_tile, DYNOFA_LAYER_STEM,
+            27 * sp->stem_channels * side * side);
+    int at = 0;
+    for (uint32_t i = 0; i < p->blocks; i++, at = 1 - at)
+        do_block(s, &p->block[i], s->map[at], s->map[1 - at]);
+    do_head(s, s->map[at]);
 }
 
 /* ---- Memory -----------------------------------------------------------------------------------*/
@@ -382,6 +396,7 @@ void session_carve(carver *c, dynofa_session *s, const subnet *largest) {
     s->sums = carve(c, sums);
     s->tight = carve(c, squeeze);
     s->gate = carve(c, mid);
+    s->mean = carve(c, mid);
     s->vector = carve(c, size_max(sp->head_expand, sp->head_features));
     s->features = carve(c, sp->head_features);
     /* Rows of one kernel call: at most those of a whole map, its padding and one more. */
@@ -389,7 +404,6 @@ void session_carve(carver *c, dynofa_session *s, const subnet *largest) {
     for (uint32_t i = 0; i < s->max_threads; i++) {
         lane own;
         own.ring = carve(c, ring);
-        own.mean = carve(c, mid);
         own.scratch = carve(c, DYNK_POINTWISE_SCRATCH(mid));
         own.rows = (void *)carve(c, pointers * sizeof(float *) / sizeof(float));
         if (c->base != NULL)

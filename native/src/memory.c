@@ -14,14 +14,14 @@ static size_t kept_size(size_t size) {
 
 /* Blocks of at least a huge page come straight from the system, so that they start at one. */
 static void *map_huge(size_t size) {
-    size_t whole = size + HUGE_PAGE;
+    size_t kept = kept_size(size), whole = kept + HUGE_PAGE;
     char *p = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return NULL;
     size_t head = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
     if (head > 0)
         munmap(p, head);
-    size_t kept = kept_size(size), tail = whole - head - kept;
+    size_t tail = whole - head - kept;
     if (tail > 0)
         munmap(p + head + kept, tail);
 #ifdef MADV_HUGEPAGE

@@ -4,6 +4,7 @@
 
 #include <sched.h>
 #include <string.h>
+#include <time.h>
 
 #ifdef __linux__
 #include <linux/futex.h>
@@ -57,21 +58,86 @@ static void wait_change(atomic_uint *word, unsigned value, atomic_uint *asleep) 
     atomic_fetch_sub(asleep, 1);
 }
 
-static void *work(void *argument) {
-    worker *w = argument;
-    for (unsigned seen = 0;; seen++) {
-        wait_change(&w->go, seen, &w->asleep);
-        if (w->owner->end)
-            return NULL;
-        w->owner->job(w->owner->argument, w->number);
-        pool_barrier(w->owner);
+enum { MOST_TILES = UINT16_MAX / 2 };
+
+/* The word: 32 bits of the step's number, so that a word of an old step is never taken for one of
+ * the next; 16 of its tiles; 16 of those handed out, with room for one vain claim a thread. */
+static uint32_t tiles_of(uint64_t word) {
+    return (uint32_t)(word >> 16) & UINT16_MAX;
+}
+static uint32_t next_of(uint64_t word) {
+    return (uint32_t)word & UINT16_MAX;
+}
+
+/* Does tiles until none is left to take. */
+static void help(pool *p, uint32_t thread) {
+    for (;;) {
+        uint64_t word = atomic_load_explicit(&p->word, memory_order_relaxed);
+        if (next_of(word) >= tiles_of(word))
+            return;
+        /* Between load and add the step may have changed: what counts is what the add found. */
+        word = atomic_fetch_add_explicit(&p->word, 1, memory_order_acquire);
+        if (next_of(word) >= tiles_of(word))
+            return;
+        p->tile(p->argument, thread, p->first + next_of(word));
+        if (atomic_fetch_add(&p->done, 1) + 1 == tiles_of(word) && atomic_load(&p->waiting) != 0)
+            wake_all(&p->done);
     }
 }
 
-static void send(worker *w) {
-    atomic_fetch_add(&w->go, 1);
-    if (atomic_load(&w->asleep) != 0)
-        wake_all(&w->go);
+void pool_begin(pool *p) {
+#ifdef __linux__
+    atomic_store_explicit(&p->caller_cpu, sched_getcpu(), memory_order_relaxed);
+#else
+    (void)p;
+#endif
+}
+
+#ifdef __linux__
+/* Systems that do not know which cores share a cache (virtual machines often) wake a thread on the
+ * core of the one that woke it, though others are idle; there it could only take the caller's time.
+ */
+static void keep_away(const worker *w, const cpu_set_t *inherited) {
+    int cpu = atomic_load_explicit(&w->owner->caller_cpu, memory_order_relaxed);
+    if (w->pinned || cpu < 0 || sched_getcpu() != cpu)
+        return;
+    cpu_set_t allowed = *inherited;
+    CPU_CLR((unsigned)cpu, &allowed);
+    if (CPU_COUNT(&allowed) > 0)
+        (void)pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
+}
+#endif
+
+static void *work(void *argument) {
+    worker *w = argument;
+    pool *p = w->owner;
+#ifdef __linux__
+    cpu_set_t inherited;
+    if (pthread_getaffinity_np(pthread_self(), sizeof inherited, &inherited) != 0)
+        CPU_ZERO(&inherited);
+#endif
+    for (;;) {
+        unsigned step = atomic_load_explicit(&p->step, memory_order_acquire);
+        unsigned threads = atomic_load_explicit(&p->threads, memory_order_acquire);
+        if (atomic_load_explicit(&p->end, memory_order_acquire))
+            return NULL;
+        if (w->number >= threads) {
+            sleep_on(&p->threads, threads);
+            continue;
+        }
+#ifdef __linux__
+        keep_away(w, &inherited);
+#endif
+        help(p, w->number);
+        wait_change(&p->step, step, &p->sleepers);
+    }
+}
+
+/* Makes what was stored before visible to workers, asleep or not. */
+static void announce(pool *p) {
+    atomic_fetch_add(&p->step, 1);
+    if (atomic_load(&p->sleepers) != 0)
+        wake_all(&p->step);
 }
 
 #ifdef __linux__
@@ -96,11 +162,13 @@ static int pin(pthread_t thread, uint64_t mask, uint32_t i) {
 #endif
 
 dynofa_status pool_start(pool *p, uint32_t threads, uint64_t affinity, failure *f) {
-    p->threads = 1;
+    atomic_store(&p->threads, 1);
+    atomic_store(&p->caller_cpu, -1);
     for (uint32_t i = 1; i < threads; i++) {
         worker *w = &p->worker[i - 1];
         w->owner = p;
         w->number = i;
+        w->pinned = affinity != 0;
         int error = pthread_create(&w->thread, NULL, work, w);
         if (error == 0)
             p->started++;
@@ -116,40 +184,62 @@ dynofa_status pool_start(pool *p, uint32_t threads, uint64_t affinity, failure *
 }
 
 void pool_stop(pool *p) {
-    p->end = true;
-    for (uint32_t i = 0; i < p->started; i++)
-        send(&p->worker[i]);
+    atomic_store(&p->end, true);
+    pool_set_threads(p, p->started + 2); /* another number, so that nobody goes on sleeping on it */
+    announce(p);
     for (uint32_t i = 0; i < p->started; i++)
         pthread_join(p->worker[i].thread, NULL);
     p->started = 0;
 }
 
-void pool_barrier(pool *p) {
-    /* Read first: once this thread has arrived, the caller may be past the last barrier of a run
-     * and at the next, with another number of threads. */
-    const uint32_t threads = p->threads;
-    if (threads == 1) {
-        atomic_store_explicit(&p->claimed, 0, memory_order_relaxed);
-        return;
-    }
-    unsigned passed = atomic_load_explicit(&p->passed, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) + 1 < threads) {
-        wait_change(&p->passed, passed, &p->sleepers);
-        return;
-    }
-    atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->claimed, 0, memory_order_relaxed);
-    atomic_store(&p->passed, passed + 1);
-    if (atomic_load(&p->sleepers) != 0)
-        wake_all(&p->passed);
+void pool_set_threads(pool *p, uint32_t threads) {
+    if (atomic_exchange(&p->threads, threads) != threads && p->started > 0)
+        wake_all(&p->threads);
 }
 
-void pool_run(pool *p, uint32_t threads, pool_job job, void *argument) {
-    p->threads = threads;
-    p->job = job;
+uint64_t pool_now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Between 5 ms, a few slices of the scheduler, and 1 s. */
+enum { ALONE_LEAST = 5000000, ALONE_MOST = 1000000000, PATIENCE = 100000 };
+
+/* What the wait for the last tiles tells of the other cores. */
+static void judge(pool *p, uint64_t began, uint64_t waited_from) {
+    uint64_t now = pool_now(), waited = now - waited_from;
+    if (waited > PATIENCE && waited > waited_from - began) {
+        p->alone_for = size_min(size_max(2 * p->alone_for, ALONE_LEAST), ALONE_MOST);
+        p->alone_until = now + p->alone_for;
+    } else {
+        p->alone_for -= p->alone_for / 256; /* forgets within some runs */
+    }
+}
+
+/* At most MOST_TILES tiles from first on. */
+static void share(pool *p, uint64_t began, uint32_t first, uint32_t tiles, pool_tile tile,
+                  void *argument) {
+    unsigned step = atomic_load_explicit(&p->step, memory_order_relaxed);
+    p->tile = tile;
     p->argument = argument;
-    for (uint32_t i = 1; i < threads; i++)
-        send(&p->worker[i - 1]);
-    job(argument, 0);
-    pool_barrier(p);
+    p->first = first;
+    atomic_store_explicit(&p->done, 0, memory_order_relaxed);
+    atomic_store_explicit(&p->word, (uint64_t)step << 32 | (uint64_t)tiles << 16,
+                          memory_order_release);
+    announce(p);
+    help(p, 0);
+    uint64_t waited_from = pool_now();
+    for (unsigned done; (done = atomic_load_explicit(&p->done, memory_order_acquire)) < tiles;)
+        wait_change(&p->done, done, &p->waiting);
+    judge(p, began, waited_from);
+}
+
+void pool_run(pool *p, uint32_t tiles, pool_tile tile, void *argument) {
+    uint32_t i = 0;
+    if (tiles > 1 && atomic_load_explicit(&p->threads, memory_order_relaxed) > 1)
+        for (uint64_t now; i < tiles && (now = pool_now()) >= p->alone_until; i += MOST_TILES)
+            share(p, now, i, (uint32_t)size_min(MOST_TILES, tiles - i), tile, argument);
+    for (; i < tiles; i++)
+        tile(argument, 0, i);
 }

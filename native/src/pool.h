@@ -1,4 +1,6 @@
-/* A session's threads. They spin for a moment where they wait, then sleep; one job at a time. */
+/* A session's threads. The caller of a run goes through its steps; the tiles of a step are shared
+ * with whichever threads are awake. No thread waits for one that holds no tile, so a thread that
+ * the system has put aside costs nothing but its help. */
 #ifndef DYNOFA_POOL_H
 #define DYNOFA_POOL_H
 
@@ -7,49 +9,53 @@
 
 #include "internal.h"
 
-typedef void (*pool_job)(void *argument, uint32_t thread);
+/* Tile `tile` of a step, on thread `thread`, 0 being the caller. */
+typedef void (*pool_tile)(void *argument, uint32_t thread, uint32_t tile);
 
 typedef struct pool pool;
 
 typedef struct worker {
-    /* Its own cache line: the caller writes go, and only this thread spins on it. */
-    _Alignas(DYNK_ALIGN) atomic_uint go; /* counts jobs */
-    atomic_uint asleep;
     pool *owner;
     uint32_t number;
+    bool pinned; /* by the caller's choice */
     pthread_t thread;
 } worker;
 
 struct pool {
     worker *worker; /* [started], those of threads 1 to started */
-    uint32_t started, threads;
-    pool_job job;
+    uint32_t started;
+    /* The step in hand. It stands still while any of its tiles is out. */
+    pool_tile tile;
     void *argument;
-    bool end;
-    _Alignas(DYNK_ALIGN) atomic_uint claimed; /* tiles handed out since the last barrier */
-    _Alignas(DYNK_ALIGN) atomic_uint arrived;
-    _Alignas(DYNK_ALIGN) atomic_uint passed; /* counts barriers */
-    atomic_uint sleepers;
+    uint32_t first; /* number of its first tile */
+    /* The caller's: until when it works alone, by pool_now, and for how long next time. */
+    uint64_t alone_until, alone_for;
+    /* Each on a cache line of its own, as threads spin on one and write to another. */
+    _Alignas(DYNK_ALIGN)
+        atomic_uint_least64_t word;           /* step's number, its tiles, tiles handed out */
+    _Alignas(DYNK_ALIGN) atomic_uint step;    /* counts steps; workers wait on it */
+    atomic_uint sleepers;                     /* workers that may sleep on step */
+    atomic_int caller_cpu;                    /* where the caller was when the run began */
+    _Alignas(DYNK_ALIGN) atomic_uint done;    /* tiles of the step; the caller waits on it */
+    atomic_uint waiting;                      /* the caller may sleep on done */
+    _Alignas(DYNK_ALIGN) atomic_uint threads; /* of a step; those past it wait on it */
+    atomic_bool end;
 };
 
 /* Starts threads - 1 threads into p->worker, which has room for them. */
 dynofa_status pool_start(pool *p, uint32_t threads, uint64_t affinity, failure *f);
 void pool_stop(pool *p);
 
-/* Calls job for threads 0 (the caller) to threads - 1 at once. It ends with a barrier. */
-void pool_run(pool *p, uint32_t threads, pool_job job, void *argument);
+/* Sets the number of threads of the following steps, 1 to those started with. Between steps. */
+void pool_set_threads(pool *p, uint32_t threads);
 
-/* Inside a job: waits for all threads of it, and starts tiles anew. */
-void pool_barrier(pool *p);
+/* Nanoseconds of a steady clock. */
+uint64_t pool_now(void);
 
-/* Inside a job: the next tile that no thread has. */
-static inline uint32_t pool_claim(pool *p) {
-    if (p->threads == 1) { /* no other thread: save the locked instruction */
-        uint32_t tile = atomic_load_explicit(&p->claimed, memory_order_relaxed);
-        atomic_store_explicit(&p->claimed, tile + 1, memory_order_relaxed);
-        return tile;
-    }
-    return atomic_fetch_add_explicit(&p->claimed, 1, memory_order_relaxed);
-}
+/* Tells workers where the caller is. */
+void pool_begin(pool *p);
+
+/* Does all tiles of a step and returns when they are done. */
+void pool_run(pool *p, uint32_t tiles, pool_tile tile, void *argument);
 
 #endif

@@ -105,6 +105,7 @@ dynofa_status dynofa_session_new(dynofa_model *model, const dynofa_config *confi
         memory_free(&plain.mem, s, plain.bytes);
         return status;
     }
+    pool_set_threads(&s->pool, s->threads);
     model_hold(model);
     for (uint32_t i = 0; i < model->levels; i++)
         if (model->level[i].n.resolution <= s->max_resolution) {
@@ -249,6 +250,7 @@ dynofa_status dynofa_session_set_threads(dynofa_session *session, uint32_t threa
                              "threads is %u, expected 1 to %u (config.max_threads)",
                              (unsigned)threads, (unsigned)s->max_threads));
     s->threads = threads;
+    pool_set_threads(&s->pool, threads);
     return leave(s, DYNOFA_OK);
 }
 

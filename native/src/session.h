@@ -16,7 +16,6 @@ enum { RING_FLOATS = 40 * 1024 };
 /* What each thread has for itself. */
 typedef struct lane {
     float *ring;    /* rows of the expanded map, or a tile of the head */
-    float *mean;    /* squeeze-excitation */
     float *scratch; /* gated weights */
     const float **rows;
 } lane;
@@ -32,13 +31,14 @@ struct dynofa_session {
     affine *given, *order; /* its batch normalisation, by number and in order of execution */
     atomic_flag busy;
     pool pool;
-    float *map[2], *filtered, *sums, *tight, *gate, *vector, *features;
+    float *map[2], *filtered, *sums, *mean, *tight, *gate, *vector, *features;
     lane *lane;
     /* Of the run in progress */
     const float *image;
     float *logits;
     dynofa_layer_time *times;
     size_t times_room, times_count;
+    uint64_t since;
     failure error;
 };
 

@@ -1,9 +1,12 @@
 /* The engine against the oracle: engine_test BUNDLE... runs every level and random sub-networks of
  * each bundle, with the supernet's and with given batch normalisation, on 1 to 3 threads. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "dynofa.h"
 #include "oracle.h"
@@ -119,7 +122,35 @@ static void check_bundle(const char *path) {
     mapping_close(&file);
 }
 
+/* Large blocks come straight from the system, wherever it has room: giving one back must not take
+ * what lies around it. */
+static void check_memory(void) {
+    enum { BLOCKS = 64, PAGE = 4096 };
+    const memory m = {0};
+    static char *block[BLOCKS], *neighbour[BLOCKS];
+    static size_t size[BLOCKS];
+    uint64_t seed = 5;
+    for (int i = 0; i < 40 * BLOCKS; i++) {
+        int at = i % BLOCKS;
+        if (i >= BLOCKS)
+            CHECK(msync(neighbour[at], PAGE, MS_ASYNC) == 0); /* still there */
+        memory_free(&m, block[at], size[at]);
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        size[at] = ((size_t)2 << 20) + (seed >> 33) % 300000;
+        block[at] = memory_new(&m, size[at]);
+        if (i % 3 == 0)
+            munmap(neighbour[at], PAGE);
+        if (i < BLOCKS || i % 3 == 0)
+            neighbour[at] = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+    for (int i = 0; i < BLOCKS; i++) {
+        memory_free(&m, block[i], size[i]);
+        munmap(neighbour[i], PAGE);
+    }
+}
+
 int main(int argc, char **argv) {
+    check_memory();
     for (int i = 1; i < argc; i++)
         check_bundle(argv[i]);
     return test_result();
