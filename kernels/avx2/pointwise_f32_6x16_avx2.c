@@ -5,8 +5,6 @@
 #include "pointwise.h"
 
 DYNK_TARGET void dynk_pointwise_f32_6x16_avx2(const dynk_pointwise_args *a) {
-    for (size_t out = 0; out < a->out; out += DYNK_PANEL) {
-        pointwise_panels g = pointwise_gate(a, out, 1);
-        pointwise_pixels(a, &g, 6, 1);
-    }
+    for (size_t out = 0; out < a->out; out += DYNK_PANEL)
+        pointwise_pixels(a, out, 6, 1);
 }

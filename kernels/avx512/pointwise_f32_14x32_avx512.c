@@ -8,34 +8,29 @@
  * first, because a single panel would be bound by its broadcasts. Functions of their own, so that
  * the tiles of each are allocated registers apart. */
 static __attribute__((noinline)) DYNK_TARGET void three_panels(const dynk_pointwise_args *a,
-                                                               const pointwise_panels *g) {
-    pointwise_pixels(a, g, 8, 3);
+                                                               size_t out) {
+    pointwise_pixels(a, out, 8, 3);
 }
 
 static __attribute__((noinline)) DYNK_TARGET void two_panels(const dynk_pointwise_args *a,
-                                                             const pointwise_panels *g) {
-    pointwise_pixels(a, g, 14, 2);
+                                                             size_t out) {
+    pointwise_pixels(a, out, 14, 2);
 }
 
-static __attribute__((noinline)) DYNK_TARGET void one_panel(const dynk_pointwise_args *a,
-                                                            const pointwise_panels *g) {
-    pointwise_pixels(a, g, 14, 1);
+static __attribute__((noinline)) DYNK_TARGET void one_panel(const dynk_pointwise_args *a) {
+    pointwise_pixels(a, 0, 14, 1);
 }
 
 DYNK_TARGET void dynk_pointwise_f32_14x32_avx512(const dynk_pointwise_args *a) {
     size_t out = 0, panels = (a->out + DYNK_PANEL - 1) / DYNK_PANEL;
     if (panels == 1) {
-        pointwise_panels g = pointwise_gate(a, 0, 1);
-        one_panel(a, &g);
+        one_panel(a);
         return;
     }
     if (panels % 2 == 1) {
-        pointwise_panels g = pointwise_gate(a, 0, 3);
-        three_panels(a, &g);
+        three_panels(a, 0);
         out = 3 * DYNK_PANEL;
     }
-    for (; out < a->out; out += 2 * DYNK_PANEL) {
-        pointwise_panels g = pointwise_gate(a, out, 2);
-        two_panels(a, &g);
-    }
+    for (; out < a->out; out += 2 * DYNK_PANEL)
+        two_panels(a, out);
 }

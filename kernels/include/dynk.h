@@ -96,8 +96,8 @@ typedef struct dynk_stem_args {
  *   residual      [pixels], r_pix >= out apart, padded, or NULL for none; may be y itself
  *   y             [pixels], y_pix >= out apart
  *   scratch       DYNK_POINTWISE_SCRATCH(in) floats, used if gate is given, else may be NULL
- * pixels, in, out >= 1. With a gate the kernel scales panels of weights in scratch, once a call, so
- * a gated call should cover some dozens of pixels. The panels are the outer loop and the pixels the
+ * pixels, in, out >= 1. With a gate the weights are scaled once a call and kept in scratch, so a
+ * gated call should cover some dozens of pixels. The panels are the outer loop and the pixels the
  * inner: give as many pixels as keep x in the second-level cache. */
 #define DYNK_POINTWISE_SCRATCH(in) ((size_t)(in) * 3 * DYNK_PANEL)
 typedef struct dynk_pointwise_args {

@@ -9,11 +9,13 @@
 
 #include "vector.h"
 
-/* The panels that a call works on: their weights, scaled by the gate if there is one. */
+/* The weights of a tile: the caller's panels, or what the first tile of a gated call has left in
+ * scratch. */
 typedef struct pointwise_panels {
     const float *weight;
-    size_t w_panel;
-    size_t out; /* first output channel */
+    size_t w_panel, w_in; /* from panel to panel, from input to input */
+    size_t out;           /* first output channel */
+    const float *next;    /* a panel to fetch meanwhile */
 } pointwise_panels;
 
 enum { POINTWISE_MOST = 32 }; /* vectors of a tile, at most */
@@ -56,19 +58,34 @@ DYNK_INLINE void pointwise_finish(const dynk_pointwise_args *a, const pointwise_
     }
 }
 
+/* `gated`: the weights are still to be scaled. They are scaled in registers and left in scratch for
+ * the tiles that follow: a pass of its own would wait for memory with the multipliers idle. */
 DYNK_INLINE void pointwise_tile(const dynk_pointwise_args *a, const pointwise_panels *g,
-                                const vact *act, size_t pixel, size_t rows, size_t panels) {
-    const size_t vectors = panels * VF_PER_PANEL, x_pix = a->x_pix, w_panel = g->w_panel;
+                                const vact *act, size_t pixel, size_t rows, size_t panels,
+                                int gated) {
+    const size_t vectors = panels * VF_PER_PANEL, x_pix = a->x_pix;
+    const size_t w_panel = g->w_panel, w_in = gated ? DYNK_PANEL : g->w_in;
     vf sum[POINTWISE_MOST];
     DYNK_UNROLL
     for (size_t i = 0; i < rows * vectors; i++)
         sum[i] = vf_zero();
-    const float *x = a->x + pixel * x_pix, *w = g->weight;
+    const float *x = a->x + pixel * x_pix, *w = g->weight, *gate = a->gate, *next = g->next;
+    float *scaled = a->scratch;
     for (size_t i = a->in; i > 0; i--) {
+        __builtin_prefetch(next, 0, 2);
         vf weight[POINTWISE_MOST];
         DYNK_UNROLL
         for (size_t v = 0; v < vectors; v++)
             weight[v] = vf_load(w + v / VF_PER_PANEL * w_panel + v % VF_PER_PANEL * VF_LANES);
+        if (gated) {
+            vf factor = vf_set1(*gate++);
+            DYNK_UNROLL
+            for (size_t v = 0; v < vectors; v++) {
+                weight[v] = vf_mul(weight[v], factor);
+                vf_store(scaled + v * VF_LANES, weight[v]);
+            }
+            scaled += panels * DYNK_PANEL;
+        }
         DYNK_UNROLL
         for (size_t r = 0; r < rows; r++) {
             vf value = vf_set1(x[r * x_pix]);
@@ -77,7 +94,8 @@ DYNK_INLINE void pointwise_tile(const dynk_pointwise_args *a, const pointwise_pa
                 sum[r * vectors + v] = vf_fma(value, weight[v], sum[r * vectors + v]);
         }
         x++;
-        w += DYNK_PANEL;
+        w += w_in;
+        next += DYNK_PANEL;
     }
     if (act->clamped)
         pointwise_finish(a, g, act, sum, pixel, rows, panels, 1);
@@ -85,21 +103,30 @@ DYNK_INLINE void pointwise_tile(const dynk_pointwise_args *a, const pointwise_pa
         pointwise_finish(a, g, act, sum, pixel, rows, panels, 0);
 }
 
-/* All pixels for some panels, in tiles of at most most_rows, as even as possible: a short last tile
- * would run at the latency of its few sums. */
-DYNK_INLINE void pointwise_pixels(const dynk_pointwise_args *args, const pointwise_panels *group,
-                                  size_t most_rows, size_t panels) {
+/* All pixels for the `panels` panels from output channel `out` on, in tiles of at most most_rows, as
+ * even as possible: a short last tile would run at the latency of its few sums. Each tile fetches
+ * one panel of the next step, whose first tile would otherwise wait for cold weights. */
+DYNK_INLINE void pointwise_pixels(const dynk_pointwise_args *args, size_t out, size_t most_rows,
+                                  size_t panels) {
 #define DYNK_ROWS(n)                                                                               \
     case n:                                                                                        \
-        if ((n) <= most_rows)                                                                      \
-            pointwise_tile(&a, &g, &act, pixel, n, panels);                                        \
+        if ((n) <= most_rows) {                                                                    \
+            if (gated)                                                                             \
+                pointwise_tile(&a, &g, &act, pixel, n, panels, 1);                                 \
+            else                                                                                   \
+                pointwise_tile(&a, &g, &act, pixel, n, panels, 0);                                 \
+        }                                                                                          \
         break;
     const dynk_pointwise_args a = *args;
-    const pointwise_panels g = *group;
+    pointwise_panels g = {a.weight + out / DYNK_PANEL * a.w_panel, a.w_panel, DYNK_PANEL, out,
+                          NULL};
     const vact act = vact_of(a.act);
-    size_t pixel = 0;
+    int gated = a.gate != NULL;
+    size_t pixel = 0, next = out + panels * DYNK_PANEL;
+    const size_t next_end = next + panels * DYNK_PANEL < a.out ? next + panels * DYNK_PANEL : a.out;
     for (size_t tiles = (a.pixels + most_rows - 1) / most_rows; tiles > 0; tiles--) {
         size_t rows = (a.pixels - pixel + tiles - 1) / tiles;
+        g.next = next < next_end ? a.weight + next / DYNK_PANEL * a.w_panel : g.weight;
         switch (rows) {
             DYNK_ROWS(1)
             DYNK_ROWS(2)
@@ -119,31 +146,12 @@ DYNK_INLINE void pointwise_pixels(const dynk_pointwise_args *args, const pointwi
             break;
         }
         pixel += rows;
+        next += DYNK_PANEL;
+        if (gated)
+            g = (pointwise_panels){a.scratch, DYNK_PANEL, panels * DYNK_PANEL, out, NULL};
+        gated = 0;
     }
 #undef DYNK_ROWS
-}
-
-/* Where the weights of `panels` panels from output channel `out` on are to be read. Scaling them by
- * the gate costs one product per weight and call; scaling x in the tile would cost one per pixel,
- * input and panel. */
-DYNK_INLINE pointwise_panels pointwise_gate(const dynk_pointwise_args *a, size_t out,
-                                            size_t panels) {
-    const float *weight = a->weight + out / DYNK_PANEL * a->w_panel;
-    pointwise_panels g = {weight, a->w_panel, out};
-    if (a->gate == NULL)
-        return g;
-    g.weight = a->scratch;
-    g.w_panel = a->in * DYNK_PANEL;
-    for (size_t p = 0; p < panels; p++)
-        for (size_t i = 0; i < a->in; i++) {
-            const float *from = weight + p * a->w_panel + i * DYNK_PANEL;
-            float *to = a->scratch + p * g.w_panel + i * DYNK_PANEL;
-            vf gate = vf_set1(a->gate[i]);
-            DYNK_UNROLL
-            for (size_t v = 0; v < VF_PER_PANEL; v++)
-                vf_store(to + v * VF_LANES, vf_mul(gate, vf_load(from + v * VF_LANES)));
-        }
-    return g;
 }
 
 #endif
