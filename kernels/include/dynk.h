@@ -54,8 +54,9 @@ typedef enum dynk_act {
  *
  * with w_panel = inputs stored * DYNK_PANEL. A sub-network with fewer inputs uses the first rows
  * of each panel, one with fewer outputs the first panels; nothing is copied. Lanes past the last
- * output of the supernet are zero. All instruction sets share this layout. Depthwise weights are
- * tap-major, [k*k][channels stored], so a prefix of channels is a prefix of every row. */
+ * output of the supernet are zero. All instruction sets share this layout.
+ * Depthwise kernels are such a matrix, from k*k taps to their channels: what a vector of channels
+ * needs lies in one piece. */
 
 /* Floats of a packed matrix with `in` inputs and `out` outputs. */
 static inline size_t dynk_packed_size(size_t in, size_t out) {
@@ -118,19 +119,20 @@ typedef struct dynk_pointwise_args {
  * buffers of a fused expansion look the same.
  *   rows          (out_rows - 1) * s + k pointers; each row [width] pixels x_pix >= channels apart,
  *                 padded
- *   weight        [k*k], w_tap >= channels apart; padded
+ *   weight        packed, k*k inputs in the order row, column, and no more: panels are
+ *                 k*k * DYNK_PANEL apart
  *   scale, shift  [channels], padded
  *   y             [out_rows][y_row], pixels y_pix >= channels apart
  *   sums          [channels] or NULL: receives sum_{i,j} y[i,j,c] of this call, for pooling
  * width, out_rows, channels >= 1; k in {3, 5, 7} and stride s in {1, 2} are the kernel's own. Some
- * of the channels are asked for by moving all pointers. Kernels 5 and 3 of an elastic layer are
- * derived from 7 once, by dynk_ktransform_f32. */
+ * of the channels, from a whole panel on, are asked for by moving all pointers. Kernels 5 and 3 of an
+ * elastic layer are derived from 7 once, by dynk_ktransform_f32. */
 typedef struct dynk_dwconv_args {
     const float *const *rows;
     const float *weight, *scale, *shift;
     float *y, *sums;
     size_t width, out_rows, channels;
-    size_t x_pix, w_tap, y_row, y_pix;
+    size_t x_pix, y_row, y_pix;
     unsigned k, stride;
     dynk_act act;
 } dynk_dwconv_args;
@@ -176,17 +178,13 @@ typedef void (*dynk_average_fn)(const dynk_average_args *);
 /* ---- Preparation, once at load ----------------------------------------------------------------
  * Not dispatched: a model is packed once. Sources are tensors in PyTorch's layout. */
 
-/* Packs src [out][in] (a pointwise, squeeze-excitation or linear weight) into
- * dst [dynk_packed_size(in, out)]. */
+/* Packs src [out][in] (a pointwise, squeeze-excitation or linear weight, or depthwise kernels
+ * [channels][k*k]) into dst [dynk_packed_size(in, out)]. */
 void dynk_pack_f32(float *dst, const float *src, size_t in, size_t out);
 
 /* Packs a stem weight src [out][3 channels][3 rows][3 columns] into
  * dst [dynk_packed_size(27, out)]. */
 void dynk_pack_stem_f32(float *dst, const float *src, size_t out);
-
-/* Packs depthwise kernels src [channels][k][k] into dst [k*k][w_tap], w_tap >= channels; elements
- * past channels are not touched. */
-void dynk_pack_dwconv_f32(float *dst, const float *src, size_t channels, unsigned k, size_t w_tap);
 
 /* Elastic kernel size (OFA, Cai et al. 2020): the centre to x to of each kernel, as a vector of
  * to*to, through a matrix [to*to][to*to] shared by the channels:

@@ -17,10 +17,3 @@ void dynk_pack_stem_f32(float *dst, const float *src, size_t out) {
             for (size_t uv = 0; uv < 9; uv++)
                 put(dst, 27, uv * 3 + c, o, o < out ? src[o * 27 + c * 9 + uv] : 0);
 }
-
-void dynk_pack_dwconv_f32(float *dst, const float *src, size_t channels, unsigned k, size_t w_tap) {
-    size_t taps = (size_t)k * k;
-    for (size_t c = 0; c < channels; c++)
-        for (size_t t = 0; t < taps; t++)
-            dst[t * w_tap + c] = src[c * taps + t];
-}

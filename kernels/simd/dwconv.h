@@ -16,6 +16,7 @@
 /* One vector of channels of a call. */
 typedef struct dwconv_channels {
     size_t first;
+    const float *weight;
     vtail tail;
     vf scale, shift, total;
     vact act;
@@ -45,11 +46,11 @@ DYNK_INLINE void dwconv_block(const dynk_dwconv_args *a, dwconv_channels *g, siz
         const float *row = a->rows[i * stride + u];
         if (row == NULL)
             continue;
-        const float *w = a->weight + u * k * a->w_tap + g->first;
+        const float *w = g->weight + u * k * DYNK_PANEL;
         vf weight[7];
         DYNK_UNROLL
         for (size_t v = 0; v < k; v++)
-            weight[v] = vf_load_tail(w + v * a->w_tap, g->tail);
+            weight[v] = vf_load(w + v * DYNK_PANEL);
         size_t from = col * stride - half; /* wraps to the left of the map, and so does at */
         size_t at = from * x_pix + g->first;
         DYNK_UNROLL
@@ -108,7 +109,9 @@ DYNK_INLINE void dwconv(const dynk_dwconv_args *args, size_t k, size_t stride) {
     const dynk_dwconv_args local = *args, *a = &local;
     for (size_t c = 0; c < a->channels; c += VF_LANES) {
         vtail tail = vtail_of(a->channels - c);
+        const float *panel = a->weight + c / DYNK_PANEL * (k * k * DYNK_PANEL);
         dwconv_channels g = {c,
+                             panel + c % DYNK_PANEL,
                              tail,
                              vf_load_tail(a->scale + c, tail),
                              vf_load_tail(a->shift + c, tail),

@@ -18,9 +18,9 @@ void case_dwconv(check *c, const shape *s) {
     size_t side = (s->side - 1) / s->stride + 1, count = (side - 1) * s->stride + s->k;
     size_t x_pix = s->out + s->gap, x_row = s->side * x_pix + s->gap;
     size_t y_pix = s->out + s->gap, y_row = side * y_pix + s->gap;
-    size_t taps = (size_t)s->k * s->k, w_tap = s->out + s->spare;
+    size_t taps = (size_t)s->k * s->k;
     buffer x = buffer_input(c, (s->side - 1) * x_row + (s->side - 1) * x_pix + s->out, s, 1);
-    buffer weight = buffer_input(c, (taps - 1) * w_tap + s->out, s, 1);
+    buffer weight = buffer_input(c, dynk_packed_size(taps, s->out), s, 0);
     buffer scale = buffer_input(c, s->out, s, 1), shift = buffer_input(c, s->out, s, 1);
     buffer y = buffer_output(c, (side - 1) * y_row + (side - 1) * y_pix + s->out, s);
     buffer sums = buffer_output(c, s->out, s);
@@ -41,7 +41,6 @@ void case_dwconv(check *c, const shape *s) {
         .out_rows = side,
         .channels = s->out,
         .x_pix = x_pix,
-        .w_tap = w_tap,
         .k = s->k,
         .stride = s->stride,
         .act = s->act,
@@ -103,7 +102,6 @@ static shape random_shape(check *c) {
         .act = (dynk_act)(random_next(c) % DYNK_ACT_HSIGMOID),
         .sums = random_next(c) % 2 == 1,
         .gap = random_next(c) % 2 == 1 ? random_upto(c, 9) : 0,
-        .spare = random_next(c) % 2 == 1 ? random_upto(c, 40) : 0,
         .shift = random_next(c) % 2,
         .data = (data)(random_next(c) % DATA_KINDS),
     };

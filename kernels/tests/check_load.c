@@ -71,22 +71,6 @@ static size_t check_pack_stem(check *c, size_t out) {
     return report("pack_stem", c->seed, wrong);
 }
 
-static size_t check_pack_dwconv(check *c, size_t channels, unsigned k, size_t w_tap) {
-    const shape s = {.data = DATA_RANDOM};
-    size_t taps = (size_t)k * k, wrong = 0;
-    buffer src = buffer_input(c, channels * taps, &s, 0);
-    buffer dst = buffer_new(c, (taps - 1) * w_tap + channels, 0, 0);
-    float untouched = dst.p[-1];
-    dynk_pack_dwconv_f32(dst.p, src.p, channels, k, w_tap);
-    for (size_t t = 0; t < taps; t++)
-        for (size_t i = 0; i < w_tap && t * w_tap + i < dst.n; i++) {
-            float want = i < channels ? src.p[i * taps + t] : untouched;
-            wrong += dst.p[t * w_tap + i] != want;
-        }
-    buffers_free(c);
-    return report("pack_dwconv", c->seed, wrong);
-}
-
 /* A matrix that reverses the taps, with one element doubled, has a result known without sums. */
 static size_t check_ktransform(check *c, size_t channels, unsigned from, unsigned to) {
     const shape s = {.data = DATA_RANDOM};
@@ -116,11 +100,6 @@ size_t check_load(uint64_t seed) {
         failures += check_pack(&c, random_upto(&c, 20), out);
     for (size_t out = 1; out <= 32; out++)
         failures += check_pack_stem(&c, out);
-    for (unsigned k = 3; k <= 7; k += 2)
-        for (size_t spare = 0; spare < 4; spare++) {
-            size_t channels = random_upto(&c, 40);
-            failures += check_pack_dwconv(&c, channels, k, channels + spare);
-        }
     failures += check_ktransform(&c, 5, 7, 5) + check_ktransform(&c, 5, 5, 3);
     failures += check_ktransform(&c, 3, 7, 3);
     return failures;

@@ -15,7 +15,7 @@ typedef struct cut {
 static cut cut_of(const block *b, uint32_t threads) {
     cut c = {.panels = (uint32_t)ceil_div(b->mid, DYNK_PANEL)};
     c.groups = (uint32_t)ceil_div(c.panels, GROUP_PANELS);
-    size_t rows = size_max(RING_FLOATS / ((size_t)b->in_side * GROUP), b->kernel);
+    size_t rows = size_max(RING_FLOATS / (b->in_side * filter_pixel(GROUP)), b->kernel);
     size_t chunk = size_min((rows - b->kernel) / b->stride + 1, b->out_side);
     c.chunks = (uint32_t)ceil_div(b->out_side, chunk);
     c.chunk = (uint32_t)ceil_div(b->out_side, c.chunks);
@@ -68,18 +68,19 @@ static void stem_tile(void *argument, uint32_t thread, uint32_t tile) {
         int64_t row = (int64_t)from * stride + i - 1;
         own->rows[i] = row < 0 || row >= side ? NULL : s->image + (size_t)row * side * 3;
     }
+    size_t pixel = map_pixel(sp->stem_channels);
     dynk_stem_args a = {
         .rows = own->rows,
         .weight = s->model->stem.weight,
         .scale = p->stem.scale,
         .shift = p->stem.shift,
-        .y = s->map[0] + (size_t)from * out * sp->stem_channels,
+        .y = s->map[0] + (size_t)from * out * pixel,
         .width = side,
         .out_rows = count,
         .channels = sp->stem_channels,
         .w_panel = s->model->stem.w_panel,
-        .y_row = (size_t)out * sp->stem_channels,
-        .y_pix = sp->stem_channels,
+        .y_row = out * pixel,
+        .y_pix = pixel,
         .stride = stride,
         .act = sp->stem_act,
     };
@@ -93,19 +94,20 @@ static void expand_rows(const dynofa_session *s, const plan_block *pb, const flo
     const block *b = &pb->b;
     const matrix *w = &pb->w->expand;
     size_t first = (size_t)first_panel * DYNK_PANEL;
+    size_t x_pix = map_pixel(b->in), y_pix = filter_pixel(channels);
     while (from < to) {
         uint32_t slot = from % c->ring, count = (uint32_t)size_min(to - from, c->ring - slot);
         dynk_pointwise_args a = {
-            .x = map + (size_t)from * b->in_side * b->in,
+            .x = map + (size_t)from * b->in_side * x_pix,
             .weight = w->weight + first_panel * w->w_panel,
             .scale = pb->expand.scale + first,
             .shift = pb->expand.shift + first,
-            .y = ring + (size_t)slot * b->in_side * channels,
+            .y = ring + (size_t)slot * b->in_side * y_pix,
             .pixels = (size_t)count * b->in_side,
             .in = b->in,
             .out = channels,
-            .x_pix = b->in,
-            .y_pix = channels,
+            .x_pix = x_pix,
+            .y_pix = y_pix,
             .w_panel = w->w_panel,
             .act = b->act,
         };
@@ -131,6 +133,8 @@ static void depthwise_tile(void *argument, uint32_t thread, uint32_t tile) {
     uint32_t channels = (uint32_t)size_min(last_panel * DYNK_PANEL, b->mid) - first;
     uint32_t end = part(c->chunks, band + 1, c->bands), expanded = 0;
     const unsigned size = b->kernel / 2 - 1;
+    const size_t x_pix = b->expand ? filter_pixel(channels) : map_pixel(b->mid);
+    const size_t y_pix = filter_pixel(b->mid);
     for (uint32_t chunk = part(c->chunks, band, c->bands); chunk < end; chunk++) {
         uint32_t from = chunk * c->chunk, rows = (uint32_t)size_min(c->chunk, b->out_side - from);
         uint32_t taps = (rows - 1) * b->stride + b->kernel;
@@ -148,24 +152,23 @@ static void depthwise_tile(void *argument, uint32_t thread, uint32_t tile) {
             if (row < 0 || row >= b->in_side)
                 own->rows[i] = NULL;
             else if (b->expand)
-                own->rows[i] = own->ring + (size_t)(row % c->ring) * b->in_side * channels;
+                own->rows[i] = own->ring + (size_t)(row % c->ring) * b->in_side * x_pix;
             else
-                own->rows[i] = map + (size_t)row * b->in_side * b->mid + first;
+                own->rows[i] = map + (size_t)row * b->in_side * x_pix + first;
         }
         dynk_dwconv_args a = {
             .rows = own->rows,
-            .weight = pb->w->depthwise[size] + first,
+            .weight = pb->w->depthwise[size] + (size_t)first * b->kernel * b->kernel,
             .scale = pb->depthwise.scale + first,
             .shift = pb->depthwise.shift + first,
-            .y = s->filtered + (size_t)from * b->out_side * b->mid + first,
+            .y = s->filtered + (size_t)from * b->out_side * y_pix + first,
             .sums = b->squeeze > 0 ? s->sums + (size_t)chunk * b->mid + first : NULL,
             .width = b->in_side,
             .out_rows = rows,
             .channels = channels,
-            .x_pix = b->expand ? channels : b->mid,
-            .w_tap = pb->w->w_tap,
-            .y_row = (size_t)b->out_side * b->mid,
-            .y_pix = b->mid,
+            .x_pix = x_pix,
+            .y_row = b->out_side * y_pix,
+            .y_pix = y_pix,
             .k = b->kernel,
             .stride = b->stride,
             .act = b->act,
@@ -226,21 +229,22 @@ static void project_tile(void *argument, uint32_t thread, uint32_t tile) {
     uint32_t first_panel = part(panels, tile % g->outs, g->outs);
     uint32_t last_panel = part(panels, tile % g->outs + 1, g->outs);
     size_t first = (size_t)first_panel * DYNK_PANEL;
+    size_t x_pix = filter_pixel(b->mid), y_pix = map_pixel(b->out), r_pix = map_pixel(b->in);
     dynk_pointwise_args a = {
-        .x = s->filtered + (size_t)from * b->mid,
+        .x = s->filtered + from * x_pix,
         .weight = w->weight + first_panel * w->w_panel,
         .scale = pb->project.scale + first,
         .shift = pb->project.shift + first,
         .gate = b->squeeze > 0 ? s->gate : NULL,
-        .residual = b->residual ? t->from + (size_t)from * b->in + first : NULL,
-        .y = t->to + (size_t)from * b->out + first,
+        .residual = b->residual ? t->from + from * r_pix + first : NULL,
+        .y = t->to + from * y_pix + first,
         .scratch = s->lane[thread].scratch,
         .pixels = end - from,
         .in = b->mid,
         .out = size_min((size_t)last_panel * DYNK_PANEL, b->out) - first,
-        .x_pix = b->mid,
-        .y_pix = b->out,
-        .r_pix = b->in,
+        .x_pix = x_pix,
+        .y_pix = y_pix,
+        .r_pix = r_pix,
         .w_panel = w->w_panel,
         .act = DYNK_ACT_NONE,
     };
@@ -263,13 +267,13 @@ static void head_tile(void *argument, uint32_t thread, uint32_t tile) {
         .pixels = pixels,
         .in = t->in,
         .out = size_min(GROUP, t->out - first),
-        .x_pix = t->in,
+        .x_pix = map_pixel(t->in),
         .w_panel = t->weight->w_panel,
-        .y_pix = GROUP,
+        .y_pix = filter_pixel(GROUP),
         .act = t->act,
     };
     s->model->table.pointwise.fn.pointwise(&a);
-    dynk_average_args mean = {own, t->to + first, pixels, a.out, GROUP, pixels};
+    dynk_average_args mean = {own, t->to + first, pixels, a.out, a.y_pix, pixels};
     s->model->table.average.fn.average(&mean);
 }
 
@@ -376,20 +380,21 @@ static size_t floats(uint64_t a, uint64_t b) {
 void session_carve(carver *c, dynofa_session *s, const subnet *largest) {
     const space *sp = &s->model->space;
     uint64_t side = strided(largest->resolution, sp->stem_stride);
-    size_t maps = floats(side * side, sp->stem_channels), filtered = 1, sums = 1, mid = 1;
+    size_t maps = floats(side * side, map_pixel(sp->stem_channels)), filtered = 1, sums = 1,
+           mid = 1;
     size_t squeeze = 1, ring = RING_FLOATS;
     block_walk w = {.s = sp, .n = largest};
     while (block_next(&w)) {
         const block *b = &w.b;
         uint64_t area = (uint64_t)b->out_side * b->out_side;
-        maps = size_max(maps, floats(area, b->out));
-        filtered = size_max(filtered, floats(area, b->mid));
+        maps = size_max(maps, floats(area, map_pixel(b->out)));
+        filtered = size_max(filtered, floats(area, filter_pixel(b->mid)));
         sums = size_max(sums, floats(b->out_side, b->mid));
         mid = size_max(mid, b->mid);
         squeeze = size_max(squeeze, b->squeeze);
-        ring = size_max(ring, floats((uint64_t)b->kernel * b->in_side, GROUP));
+        ring = size_max(ring, floats((uint64_t)b->kernel * b->in_side, filter_pixel(GROUP)));
     }
-    ring = size_max(ring, floats((uint64_t)w.b.out_side * w.b.out_side, GROUP));
+    ring = size_max(ring, floats((uint64_t)w.b.out_side * w.b.out_side, filter_pixel(GROUP)));
     for (int i = 0; i < 2; i++)
         s->map[i] = carve(c, maps);
     s->filtered = carve(c, filtered);

@@ -36,15 +36,14 @@ static void place_weights(dynofa_model *m, carver *c, const subnet *largest) {
     while (block_next(&w)) {
         const block *b = &w.b;
         block_weights *bw = &m->block[b->index];
-        *bw = (block_weights){.w_tap = ceil_div(b->mid, DYNK_PANEL) * DYNK_PANEL};
         if (b->expand) {
             bw->expand = carve_matrix(c, b->in, b->mid);
             for (uint32_t i = 0; i < s->kernels.count; i++) {
                 size_t k = s->kernels.value[i];
-                bw->depthwise[k / 2 - 1] = carve(c, k * k * bw->w_tap);
+                bw->depthwise[k / 2 - 1] = carve(c, dynk_packed_size(k * k, b->mid));
             }
         } else {
-            bw->depthwise[0] = carve(c, 9 * bw->w_tap);
+            bw->depthwise[0] = carve(c, dynk_packed_size(9, b->mid));
         }
         if (b->squeeze > 0) {
             bw->reduce = carve_matrix(c, b->mid, b->squeeze);
@@ -136,7 +135,7 @@ static void load_depthwise(loader *l, const block *b, const block_weights *to, c
     uint32_t sizes = b->expand ? s->kernels.count : 1, k = b->kernel;
     if (take(l, l->now, SHAPE(b->mid, 1, k, k), "%s.depth_conv%s.conv.weight", prefix,
              b->expand ? ".conv" : ""))
-        dynk_pack_dwconv_f32(to->depthwise[k / 2 - 1], l->now, b->mid, k, to->w_tap);
+        dynk_pack_f32(to->depthwise[k / 2 - 1], l->now, (size_t)k * k, b->mid);
     for (uint32_t i = sizes; i-- > 1;) {
         uint32_t from = s->kernels.value[i], small = s->kernels.value[i - 1], taps = small * small;
         char name[NAME_SIZE];
@@ -148,7 +147,7 @@ static void load_depthwise(loader *l, const block *b, const block_weights *to, c
         if (!l->pack || l->status != DYNOFA_OK)
             continue;
         dynk_ktransform_f32(l->next, l->now, identity ? NULL : l->transform, b->mid, from, small);
-        dynk_pack_dwconv_f32(to->depthwise[small / 2 - 1], l->next, b->mid, small, to->w_tap);
+        dynk_pack_f32(to->depthwise[small / 2 - 1], l->next, taps, b->mid);
         float *swap = l->now;
         l->now = l->next;
         l->next = swap;

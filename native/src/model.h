@@ -21,9 +21,7 @@ typedef struct matrix {
 typedef struct block_weights {
     matrix expand, reduce, excite, project;
     float *reduce_bias, *excite_bias;
-    float
-        *depthwise[3]; /* by kernel / 2 - 1, [k*k][w_tap]; NULL where the space has not the size */
-    size_t w_tap;
+    float *depthwise[3]; /* by kernel / 2 - 1, packed; NULL where the space has not the size */
 } block_weights;
 
 /* What a session executes for one sub-network: pointers into shared memory. */

@@ -9,6 +9,16 @@
  * second-level cache, narrower ones read the input more often. */
 enum { GROUP_PANELS = 4, GROUP = GROUP_PANELS * DYNK_PANEL };
 
+/* Floats between pixels. Of a map between blocks: whole cache lines, so that a store meets one
+ * line. Of what is filtered: an odd number of lines besides, or the lines of some channels, pixel
+ * after pixel, would meet in few sets of the first-level cache. */
+static inline size_t map_pixel(size_t channels) {
+    return ceil_div(channels, 16) * 16;
+}
+static inline size_t filter_pixel(size_t channels) {
+    return (ceil_div(channels, 16) | 1) * 16;
+}
+
 /* Floats that the ring of expanded rows should not exceed: it has to stay in the second-level cache
  * beside weights and input. */
 enum { RING_FLOATS = 40 * 1024 };
