@@ -56,7 +56,7 @@ typedef enum dynofa_status {
 
     DYNOFA_E_STATE = 20, /* a run is in progress, or nothing was selected yet */
 
-    DYNOFA_E_FILE = 30,    /* the file cannot be opened, mapped or read */
+    DYNOFA_E_FILE = 30,    /* the file cannot be opened or read */
     DYNOFA_E_FORMAT = 31,  /* the bundle contradicts its format or its own space */
     DYNOFA_E_VERSION = 32, /* the bundle is of a newer version */
 
@@ -133,11 +133,11 @@ typedef struct dynofa_model_info {
     const char *isa;         /* the highest instruction set in use; lives as long as the program */
 } dynofa_model_info;
 
-/* Opens a bundle (.dofa) and packs it. The file is mapped only during the call; it must not be
- * truncated meanwhile. config may be NULL. On success *model is the caller's, to be freed with
- * dynofa_model_free; else it is NULL and dynofa_error says what, where and what was expected. Any
- * thread. Returns DYNOFA_OK, E_ARGUMENT (a NULL, an unknown instruction set, half an allocator),
- * E_FILE, E_FORMAT, E_VERSION or E_MEMORY. */
+/* Opens a bundle (.dofa) and packs it. The file is read, not mapped, and closed again; one that
+ * gets shorter meanwhile is E_FILE. config may be NULL. On success *model is the caller's, to be
+ * freed with dynofa_model_free; else it is NULL and dynofa_error says what, where and what was
+ * expected. Any thread. Returns DYNOFA_OK, E_ARGUMENT (a NULL, an unknown instruction set, half an
+ * allocator), E_FILE, E_FORMAT, E_VERSION or E_MEMORY. */
 DYNOFA_API dynofa_status dynofa_model_open(const char *path, const dynofa_config *config,
                                            dynofa_model **model);
 

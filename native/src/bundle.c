@@ -4,8 +4,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,33 +14,49 @@ enum { MAX_HEADER = 100000000, MAX_TENSORS = 1 << 17, BUNDLE_VERSION = 1 };
 
 /* ---- The file ---------------------------------------------------------------------------------*/
 
-dynofa_status mapping_open(mapping *m, const char *path, failure *f) {
+dynofa_status source_open(source *s, const char *path, failure *f) {
     struct stat info;
-    *m = (mapping){NULL, 0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return fail(f, DYNOFA_E_FILE, "open %.200s: %s", path, strerror(errno));
+    *s = (source){NULL, open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), 0};
+    if (s->fd < 0)
+        return fail(f, DYNOFA_E_FILE, "%s", strerror(errno));
     dynofa_status status = DYNOFA_OK;
-    if (fstat(fd, &info) != 0) {
-        status = fail(f, DYNOFA_E_FILE, "open %.200s: %s", path, strerror(errno));
-    } else if (!S_ISREG(info.st_mode) || info.st_size <= 0) {
-        status =
-            fail(f, DYNOFA_E_FILE, "open %.200s: expected a regular file that is not empty", path);
-    } else {
-        void *p = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (p == MAP_FAILED)
-            status = fail(f, DYNOFA_E_FILE, "map %.200s: %s", path, strerror(errno));
-        else
-            *m = (mapping){p, (size_t)info.st_size};
-    }
-    close(fd);
+    if (fstat(s->fd, &info) != 0)
+        status = fail(f, DYNOFA_E_FILE, "%s", strerror(errno));
+    else if (!S_ISREG(info.st_mode) || info.st_size <= 0 || (uint64_t)info.st_size > SIZE_MAX / 4)
+        status = fail(f, DYNOFA_E_FILE, "expected a regular file that is not empty");
+    else
+        s->size = (size_t)info.st_size;
+    if (status != DYNOFA_OK)
+        source_close(s);
     return status;
 }
 
-void mapping_close(mapping *m) {
-    if (m->bytes != NULL)
-        munmap(m->bytes, m->size);
-    m->bytes = NULL;
+void source_close(source *s) {
+    if (s->fd >= 0)
+        close(s->fd);
+    s->fd = -1;
+}
+
+/* Bytes that lie within the source. */
+static dynofa_status source_read(const source *s, size_t at, void *into, size_t size, failure *f) {
+    if (s->fd < 0) {
+        memcpy(into, s->bytes + at, size);
+        return DYNOFA_OK;
+    }
+    for (char *to = into; size > 0;) {
+        ssize_t n = pread(s->fd, to, size, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return fail(f, DYNOFA_E_FILE, "reading at byte %zu: %s", at, strerror(errno));
+        if (n == 0)
+            return fail(f, DYNOFA_E_FILE, "the file ends at byte %zu, expected %zu as it had", at,
+                        s->size);
+        to += n;
+        at += (size_t)n;
+        size -= (size_t)n;
+    }
+    return DYNOFA_OK;
 }
 
 /* ---- The header -------------------------------------------------------------------------------*/
@@ -132,8 +148,8 @@ static size_t shape_bytes(const tensor *t) {
     return (size_t)n;
 }
 
-static dynofa_status take_tensor(bundle *b, json *j, span name, const unsigned char *body,
-                                 size_t body_size, failure *f) {
+static dynofa_status take_tensor(bundle *b, json *j, span name, size_t body, size_t body_size,
+                                 failure *f) {
     tensor *t = &b->tensors[b->count];
     uint64_t offsets[2] = {0, 0};
     uint32_t offset_count;
@@ -149,9 +165,8 @@ static dynofa_status take_tensor(bundle *b, json *j, span name, const unsigned c
             f, DYNOFA_E_FORMAT,
             "tensor %.*s: data_offsets [%llu %llu], expected begin and end within %zu bytes", shown,
             name.at, (unsigned long long)offsets[0], (unsigned long long)offsets[1], body_size);
-    t->begin = (size_t)offsets[0];
+    t->at = body + (size_t)offsets[0];
     t->bytes = (size_t)(offsets[1] - offsets[0]);
-    t->data = body + t->begin;
     if (!t->f32 || shape_bytes(t) != t->bytes)
         return fail(
             f, DYNOFA_E_FORMAT,
@@ -169,13 +184,13 @@ static void sift(uint32_t *heap, size_t root, size_t count, const tensor *t) {
         const tensor *c = &t[heap[child]];
         if (child + 1 < count) {
             const tensor *d = &t[heap[child + 1]];
-            if (d->begin > c->begin || (d->begin == c->begin && d->bytes > c->bytes)) {
+            if (d->at > c->at || (d->at == c->at && d->bytes > c->bytes)) {
                 child++;
                 c = d;
             }
         }
         const tensor *r = &t[heap[root]];
-        if (r->begin > c->begin || (r->begin == c->begin && r->bytes >= c->bytes))
+        if (r->at > c->at || (r->at == c->at && r->bytes >= c->bytes))
             return;
         uint32_t other = heap[root];
         heap[root] = heap[child];
@@ -185,8 +200,8 @@ static void sift(uint32_t *heap, size_t root, size_t count, const tensor *t) {
 
 /* Tensors have to cover the body without gap and overlap. Sorted here because qsort may allocate
  * behind the caller's back. */
-static dynofa_status check_layout(const bundle *b, size_t body_size, failure *f) {
-    size_t end = 0, bytes = b->count * sizeof(uint32_t);
+static dynofa_status check_layout(const bundle *b, size_t body, failure *f) {
+    size_t end = body, bytes = b->count * sizeof(uint32_t);
     if (b->count > 0) {
         uint32_t *order = memory_new(b->mem, bytes);
         if (order == NULL)
@@ -201,16 +216,16 @@ static dynofa_status check_layout(const bundle *b, size_t body_size, failure *f)
             order[0] = last;
             sift(order, 0, n, b->tensors);
         }
-        for (size_t i = 0; i < b->count && b->tensors[order[i]].begin == end; i++)
+        for (size_t i = 0; i < b->count && b->tensors[order[i]].at == end; i++)
             end += b->tensors[order[i]].bytes;
         memory_free(b->mem, order, bytes);
     }
-    if (end != body_size)
+    if (end != b->from.size)
         return fail(
             f, DYNOFA_E_FORMAT,
             "no tensor begins at byte %zu of the data, expected them to cover all %zu bytes "
             "without gaps and overlaps",
-            end, body_size);
+            end - body, b->from.size - body);
     return DYNOFA_OK;
 }
 
@@ -284,22 +299,39 @@ static dynofa_status read_metadata(bundle *b, span escaped, failure *f) {
     return space_read(b->space, &space_at, f);
 }
 
-dynofa_status bundle_read(bundle *b, const memory *mem, const void *bytes, size_t size,
-                          failure *f) {
+/* Finds the header: its length first, then the text. */
+static dynofa_status read_header(bundle *b, failure *f) {
     uint64_t length;
-    *b = (bundle){.mem = mem, .bytes = bytes, .size = size};
+    const size_t size = b->from.size;
     if (size < sizeof length)
         return fail(f, DYNOFA_E_FORMAT, "%zu bytes, expected a header length of 8", size);
-    memcpy(&length, bytes, sizeof length);
+    dynofa_status status = source_read(&b->from, 0, &length, sizeof length, f);
+    if (status != DYNOFA_OK)
+        return status;
     size_t limit = size_min(size - sizeof length, MAX_HEADER);
     if (length > limit)
         return fail(f, DYNOFA_E_FORMAT, "header length is %llu, expected at most %zu in %zu bytes",
                     (unsigned long long)length, limit, size);
-    const unsigned char *body = b->bytes + sizeof length + length;
-    size_t body_size = size - sizeof length - (size_t)length, count;
-    json j = json_of((const char *)b->bytes + sizeof length, (size_t)length);
+    b->header_size = (size_t)length;
+    if (b->from.fd < 0 || length == 0)
+        return DYNOFA_OK;
+    b->header = memory_new(b->mem, b->header_size);
+    if (b->header == NULL)
+        return fail(f, DYNOFA_E_MEMORY, "no memory for a header of %zu bytes", b->header_size);
+    return source_read(&b->from, sizeof length, b->header, b->header_size, f);
+}
+
+dynofa_status bundle_read(bundle *b, const memory *mem, source from, failure *f) {
+    size_t count;
+    *b = (bundle){.mem = mem, .from = from};
+    dynofa_status status = read_header(b, f);
+    if (status != DYNOFA_OK)
+        return status;
+    const size_t body = sizeof(uint64_t) + b->header_size;
+    json j = json_of(b->header != NULL ? b->header : (const char *)from.bytes + sizeof(uint64_t),
+                     b->header_size);
     span metadata;
-    dynofa_status status = scan_header(j, &count, &metadata, f);
+    status = scan_header(j, &count, &metadata, f);
     if (status != DYNOFA_OK)
         return status;
     if (count > MAX_TENSORS)
@@ -320,10 +352,10 @@ dynofa_status bundle_read(bundle *b, const memory *mem, const void *bytes, size_
         if (span_is(key, "__metadata__"))
             json_skip(&j);
         else
-            status = take_tensor(b, &j, key, body, body_size, f);
+            status = take_tensor(b, &j, key, body, from.size - body, f);
     }
     if (status == DYNOFA_OK)
-        status = check_layout(b, body_size, f);
+        status = check_layout(b, body, f);
     b->count = count;
     if (status == DYNOFA_OK)
         status = read_metadata(b, metadata, f);
@@ -331,6 +363,7 @@ dynofa_status bundle_read(bundle *b, const memory *mem, const void *bytes, size_
 }
 
 void bundle_close(bundle *b) {
+    memory_free(b->mem, b->header, b->header_size);
     memory_free(b->mem, b->tensors, size_max(b->count, 1) * sizeof *b->tensors);
     memory_free(b->mem, b->table, b->table_size * sizeof *b->table);
     memory_free(b->mem, b->text, b->text_room);
@@ -376,28 +409,48 @@ dynofa_status bundle_expect(bundle *b, const char *name, uint32_t rank, const ui
     return DYNOFA_OK;
 }
 
+/* Infinities and NaN have an exponent of all ones. Without an early way out, so that it runs on
+ * vectors. */
+static bool all_finite(const float *v, size_t n) {
+    uint32_t worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, v + i, sizeof bits);
+        worst |= (uint32_t)((bits & 0x7f800000u) == 0x7f800000u);
+    }
+    return worst == 0;
+}
+
+static dynofa_status bad_value(const char *name, const float *v, size_t n, size_t before,
+                               bool variance, failure *f) {
+    size_t i = 0;
+    while (i + 1 < n && isfinite(v[i]) && !(variance && v[i] < 0))
+        i++;
+    return fail(f, DYNOFA_E_FORMAT, "tensor %s: [%zu] is %g, expected a finite number%s", name,
+                before + i, (double)v[i], variance ? " of at least 0" : "");
+}
+
+/* Numbers are read and checked while they are in the first-level cache. */
+enum { CHUNK = 4096 };
+
 dynofa_status bundle_values(const bundle *b, const char *name, float *into, failure *f) {
     const tensor *t = find(b, name);
     const char suffix[] = ".running_var";
     size_t length = strlen(name), tail = sizeof suffix - 1;
     bool variance = length >= tail && strcmp(name + length - tail, suffix) == 0;
-    size_t n = t->bytes / sizeof(float), bad = n;
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, t->data + i * sizeof bits, sizeof bits);
-        /* An exponent of all ones is an infinity or a NaN; above 2^31 lie the negative numbers. */
-        if ((bits & 0x7f800000u) == 0x7f800000u || (variance && bits > 0x80000000u)) {
-            bad = i;
-            break;
-        }
+    for (size_t at = 0, all = t->bytes / sizeof(float); at < all; at += CHUNK) {
+        float *v = into + at;
+        size_t n = size_min(all - at, CHUNK);
+        dynofa_status status =
+            source_read(&b->from, t->at + at * sizeof(float), v, n * sizeof(float), f);
+        if (status != DYNOFA_OK)
+            return status;
+        bool good = all_finite(v, n);
+        for (size_t i = 0; variance && good && i < n; i++)
+            good = v[i] >= 0;
+        if (!good)
+            return bad_value(name, v, n, at, variance, f);
     }
-    if (bad < n) {
-        float v;
-        memcpy(&v, t->data + bad * sizeof v, sizeof v);
-        return fail(f, DYNOFA_E_FORMAT, "tensor %s: [%zu] is %g, expected a finite number%s", name,
-                    bad, (double)v, variance ? " of at least 0" : "");
-    }
-    memcpy(into, t->data, t->bytes);
     return DYNOFA_OK;
 }
 

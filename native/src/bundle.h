@@ -6,10 +6,21 @@
 
 #include "space.h"
 
+/* Where the bytes of a bundle are: in memory, or in an open file if fd is not negative. A file is
+ * read and never mapped, so that one that gets shorter meanwhile is an error and no signal. */
+typedef struct source {
+    const unsigned char *bytes;
+    int fd;
+    size_t size;
+} source;
+
+/* Opens a regular file that is not empty. After a failure there is nothing to close. */
+dynofa_status source_open(source *s, const char *path, failure *f);
+void source_close(source *s);
+
 typedef struct tensor {
     span name;
-    const unsigned char *data; /* maybe unaligned */
-    size_t bytes, begin;
+    size_t at, bytes; /* in the source; at may be odd */
     uint32_t rank;
     uint32_t shape[4];
     bool f32, used;
@@ -17,8 +28,9 @@ typedef struct tensor {
 
 typedef struct bundle {
     const memory *mem;
-    const unsigned char *bytes;
-    size_t size;
+    source from;
+    char *header; /* of a file; in memory it stays where it is */
+    size_t header_size;
     tensor *tensors;
     size_t count;
     uint32_t *table; /* open addressing: index + 1 into tensors, 0 for free */
@@ -29,22 +41,15 @@ typedef struct bundle {
     span library; /* JSON list of levels in text; size 0 without */
 } bundle;
 
-/* Reads header and metadata. bytes must outlive the bundle. After a failure too, bundle_close. */
-dynofa_status bundle_read(bundle *b, const memory *mem, const void *bytes, size_t size, failure *f);
+/* Reads header and metadata. The source must outlive the bundle. After a failure too, bundle_close.
+ */
+dynofa_status bundle_read(bundle *b, const memory *mem, source from, failure *f);
 void bundle_close(bundle *b);
-
-/* A file mapped read-only. */
-typedef struct mapping {
-    void *bytes;
-    size_t size;
-} mapping;
-dynofa_status mapping_open(mapping *m, const char *path, failure *f);
-void mapping_close(mapping *m);
 
 /* Says whether a tensor is there with this shape, and marks it as used. */
 dynofa_status bundle_expect(bundle *b, const char *name, uint32_t rank, const uint32_t *shape,
                             failure *f);
-/* Copies the numbers of a tensor that bundle_expect has found; all must be finite, and at least 0
+/* Reads the numbers of a tensor that bundle_expect has found; all must be finite, and at least 0
  * if it is a variance. */
 dynofa_status bundle_values(const bundle *b, const char *name, float *into, failure *f);
 /* Floats of the largest tensor. */

@@ -35,6 +35,8 @@ typedef struct memory {
 /* Large blocks of the system's allocator are asked to be huge pages: a first touch of small ones
  * costs 12-16 us each on virtual machines. */
 void *memory_new(const memory *m, size_t size);
+/* The same, all zero. */
+void *memory_zeroed(const memory *m, size_t size);
 void memory_free(const memory *m, void *p, size_t size);
 
 /* Reads the caller's config, as far as its struct_size goes, over the defaults, and checks it. */

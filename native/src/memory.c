@@ -1,6 +1,7 @@
 #define _DEFAULT_SOURCE /* madvise and MAP_ANONYMOUS */
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "internal.h"
@@ -39,6 +40,14 @@ void *memory_new(const memory *m, size_t size) {
     if (size >= HUGE_PAGE)
         return map_huge(size);
     return aligned_alloc(DYNK_ALIGN, (size + DYNK_ALIGN - 1) / DYNK_ALIGN * DYNK_ALIGN);
+}
+
+void *memory_zeroed(const memory *m, size_t size) {
+    void *p = memory_new(m, size);
+    bool fresh = m->user.alloc == NULL && size >= HUGE_PAGE; /* pages of the system are zeros */
+    if (p != NULL && !fresh)
+        memset(p, 0, size);
+    return p;
 }
 
 void memory_free(const memory *m, void *p, size_t size) {

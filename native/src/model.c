@@ -301,7 +301,7 @@ static void carve_workspace(carver *c, workspace *ws, loader *l) {
 
 static void *block_for(const memory *mem, const carver *c, size_t *bytes) {
     *bytes = c->used * sizeof(float);
-    return c->overflow ? NULL : memory_new(mem, *bytes);
+    return c->overflow ? NULL : memory_zeroed(mem, *bytes);
 }
 
 static void carve_index(carver *c, dynofa_model *m) {
@@ -333,7 +333,6 @@ static dynofa_status build(dynofa_model *m, bundle *b, workspace *ws, failure *f
         return no_memory(f, "the model", m->index_bytes);
     c = (carver){.base = m->index};
     carve_index(&c, m);
-    memset(m->index, 0, m->index_bytes);
 
     load_supernet(&l, &ws->largest);
     count = (carver){0};
@@ -350,16 +349,14 @@ static dynofa_status build(dynofa_model *m, bundle *b, workspace *ws, failure *f
         m->library = block_for(&m->mem, &count, &m->library_bytes);
         if (m->library == NULL)
             return no_memory(f, "the library", m->library_bytes);
-        memset(m->library, 0, m->library_bytes);
     }
     carver floats = {0};
     place_weights(m, &floats, &ws->largest);
     m->weights = block_for(&m->mem, &floats, &m->weights_bytes);
     if (m->weights == NULL)
         return no_memory(f, "the weights", m->weights_bytes);
-    /* What padding holds is read and ignored, but lanes past the last channel must not be NaN in
-     * depthwise weights, nor may the memory be anybody's secrets. */
-    memset(m->weights, 0, m->weights_bytes);
+    /* Zeroed: what padding holds is read and ignored, but lanes past the last channel must not be
+     * NaN in depthwise weights, nor may the memory be anybody's secrets. */
     floats = (carver){.base = m->weights};
     place_weights(m, &floats, &ws->largest);
     load_supernet(&l, &ws->largest);
@@ -371,8 +368,8 @@ static dynofa_status build(dynofa_model *m, bundle *b, workspace *ws, failure *f
     return l.status;
 }
 
-static dynofa_status open_bytes(const void *bytes, size_t size, const dynofa_config *settings,
-                                dynofa_model **out, failure *f) {
+static dynofa_status open_source(source from, const dynofa_config *settings, dynofa_model **out,
+                                 failure *f) {
     memory mem = {settings->allocator};
     bundle b;
     workspace ws = {0};
@@ -388,7 +385,7 @@ static dynofa_status open_bytes(const void *bytes, size_t size, const dynofa_con
                       "%s is no instruction set of this build, expected ref, avx2, avx512 or neon",
                       settings->isa != NULL ? settings->isa : "DYNOFA_ISA");
     if (status == DYNOFA_OK) {
-        status = bundle_read(&b, &m->mem, bytes, size, f);
+        status = bundle_read(&b, &m->mem, from, f);
         if (status == DYNOFA_OK)
             status = build(m, &b, &ws, f);
         memory_free(&m->mem, ws.block, ws.bytes);
@@ -410,21 +407,26 @@ dynofa_status dynofa_model_open_memory(const void *bytes, size_t size, const dyn
         return fail(f, DYNOFA_E_ARGUMENT, "open: bytes or model is NULL");
     *model = NULL;
     dynofa_status status = config_read(&settings, config, f);
-    return status != DYNOFA_OK ? status : open_bytes(bytes, size, &settings, model, f);
+    source from = {bytes, -1, size};
+    return status != DYNOFA_OK ? status : open_source(from, &settings, model, f);
 }
 
 dynofa_status dynofa_model_open(const char *path, const dynofa_config *config,
                                 dynofa_model **model) {
     failure *f = thread_failure();
-    mapping file;
+    source file;
+    dynofa_config settings;
     if (model == NULL || path == NULL)
         return fail(f, DYNOFA_E_ARGUMENT, "open: path or model is NULL");
     *model = NULL;
-    dynofa_status status = mapping_open(&file, path, f);
+    dynofa_status status = config_read(&settings, config, f);
     if (status != DYNOFA_OK)
         return status;
-    status = dynofa_model_open_memory(file.bytes, file.size, config, model);
-    mapping_close(&file);
+    status = source_open(&file, path, f);
+    if (status == DYNOFA_OK) {
+        status = open_source(file, &settings, model, f);
+        source_close(&file);
+    }
     if (status != DYNOFA_OK) {
         failure inner = *f;
         fail(f, status, "open %.120s: %.180s", path, inner.text);

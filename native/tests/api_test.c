@@ -8,28 +8,7 @@
 #include "dynofa.h"
 #include "test.h"
 
-typedef struct bytes {
-    unsigned char *at;
-    size_t size;
-} bytes;
-
-static bytes read_file(const char *path) {
-    bytes b = {NULL, 0};
-    FILE *f = fopen(path, "rb");
-    if (f == NULL)
-        return b;
-    fseek(f, 0, SEEK_END);
-    b.size = (size_t)ftell(f);
-    rewind(f);
-    b.at = malloc(b.size);
-    if (fread(b.at, 1, b.size, f) != b.size)
-        b.size = 0;
-    fclose(f);
-    return b;
-}
-
-/* ---- An allocator that counts, and fails on demand
- * ---------------------------------------------*/
+/* ---- An allocator that counts and fails on demand ---------------------------------------------*/
 
 typedef struct counter {
     atomic_size_t calls, live, bytes;

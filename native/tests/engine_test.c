@@ -69,11 +69,10 @@ static void compare(const bundle *b, dynofa_session *s, int level, const float *
 
 static void check_bundle(const char *path) {
     failure f;
-    mapping file;
+    bytes file = read_file(path);
     bundle b;
     memory mem = {0};
-    CHECK_OK(mapping_open(&file, path, &f));
-    CHECK_OK(bundle_read(&b, &mem, file.bytes, file.size, &f));
+    CHECK_OK(bundle_read(&b, &mem, (source){file.at, -1, file.size}, &f));
     dynofa_model *m = NULL;
     dynofa_session *s = NULL;
     dynofa_config config;
@@ -119,7 +118,7 @@ static void check_bundle(const char *path) {
     dynofa_model_free(&m); /* before its session, which may outlive it */
     dynofa_session_free(&s);
     bundle_close(&b);
-    mapping_close(&file);
+    free(file.at);
 }
 
 /* Large blocks come straight from the system, wherever it has room: giving one back must not take

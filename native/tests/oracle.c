@@ -21,7 +21,7 @@ __attribute__((format(printf, 2, 3))) static const float *numbers(const oracle *
     va_end(arguments);
     for (size_t i = 0; i < o->b->count; i++)
         if (span_is(o->b->tensors[i].name, name))
-            return (const float *)(const void *)o->b->tensors[i].data;
+            return (const float *)(const void *)(o->b->from.bytes + o->b->tensors[i].at);
     if (strstr(name, "_matrix") != NULL)
         return NULL;
     fprintf(stderr, "oracle: no tensor %s\n", name);
