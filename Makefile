@@ -3,7 +3,7 @@
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test deps deps-train lint clean
+.PHONY: help build demo test deps deps-train install fuzz-c lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -24,6 +24,14 @@ deps: ## install what the optional tests use: cmake, qemu, Fashion-MNIST, .venv 
 
 deps-train: ## install PyTorch into .venv for training and its tests
 	@.ci/deps train
+
+PREFIX ?= /usr/local
+
+install: ## install libdynofa, its header, pkg-config and CMake package; PREFIX, DESTDIR
+	@command -v cmake >/dev/null || { echo "make install: no cmake, which builds and installs libdynofa" >&2; exit 2; }
+	cmake -S . -B build/install -DBUILD_TESTING=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX)
+	cmake --build build/install --parallel 4
+	DESTDIR=$(DESTDIR) cmake --install build/install
 
 lint: ## golangci-lint, go mod tidy, and ruff where .venv has it
 	go run $(GOLANGCI_LINT) run ./...

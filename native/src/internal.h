@@ -8,6 +8,7 @@
 
 #include "dynk.h"
 #include "dynofa.h"
+#include "names.h"
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "bundles are little-endian, and the engine reads their numbers in place"
