@@ -19,7 +19,7 @@ demo: build ## classify real images at every level, then govern live under conte
 test: ## everything that CI runs, quick checks first; says what it skips
 	@.ci/test
 
-deps: ## install what the optional tests use: cmake, qemu, Fashion-MNIST, .venv with ONNX Runtime
+deps: ## install what the optional tests use: cmake, qemu, a cross compiler, Fashion-MNIST, .venv with ONNX Runtime
 	@.ci/deps
 
 deps-train: ## install PyTorch into .venv for training and its tests

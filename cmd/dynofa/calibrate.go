@@ -24,7 +24,7 @@ type calibrateCmd struct {
 	Output  string   `short:"o" help:"Bundle to write; default: the input is replaced." placeholder:"M.dofa"`
 }
 
-func (c *calibrateCmd) Run(e *env) error {
+func (c *calibrateCmd) Run(e *env) (err error) {
 	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})
 	if err != nil {
 		return err
@@ -48,6 +48,7 @@ func (c *calibrateCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	defer closing(m, &err)
 	how := fmt.Sprintf("%d images of %s in batches of %d", c.Images, dataName(c.Data, c.Split), c.Batch)
 	bar := e.progress(len(subnets)*c.Images, "calibrate")
 	var added []bundle.Level

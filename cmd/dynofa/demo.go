@@ -24,7 +24,7 @@ type demoCmd struct {
 	Data    string        `help:"Folder of test images." default:"models/fashion/test"`
 	Output  string        `short:"o" help:"Folder for the plots and the trace." default:"out"`
 	Length  time.Duration `name:"seconds" help:"Length of the live run, such as 15s." default:"15s"`
-	Backend string        `help:"Engine; default: the best there is."`
+	Backend string        `help:"Engine, one of those that info lists; default: the best."`
 }
 
 // measured is a level as the demo found it on this machine.

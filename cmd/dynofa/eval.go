@@ -19,7 +19,7 @@ type evalCmd struct {
 	Split       string `help:"Split of the data set." default:"test"`
 	Level       *int   `help:"Level of the library; default: every level." xor:"what"`
 	Subnet      string `help:"Any sub-network of the space, with the supernet's own batch normalisation." placeholder:"JSON" xor:"what"`
-	Backend     string `help:"Engine; default: the best there is."`
+	Backend     string `help:"Engine, one of those that info lists; default: the best."`
 	Record      bool   `help:"Write accuracy and latency into the bundle, sort its levels from fast to accurate and drop those that a faster one equals."`
 	Device      string `help:"Name of this device in the record." default:"unnamed"`
 	Predictions string `help:"Write every predicted class as JSON." placeholder:"FILE"`

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"runtime"
+	"slices"
 
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
@@ -10,8 +11,9 @@ import (
 )
 
 type infoCmd struct {
-	Bundle string `arg:"" optional:"" help:"Bundle to describe."`
-	JSON   bool   `help:"Print JSON."`
+	Bundle  string `arg:"" optional:"" help:"Bundle to describe."`
+	Backend string `help:"Engine whose kernels to show; default: the best."`
+	JSON    bool   `help:"Print JSON."`
 }
 
 type info struct {
@@ -19,7 +21,9 @@ type info struct {
 	Go       string             `json:"go"`
 	Platform string             `json:"platform"`
 	CPUs     int                `json:"cpus"`
-	Backends []string           `json:"backends"`
+	Backends []string           `json:"backends"`          // best first
+	Backend  string             `json:"backend,omitempty"` // that runs the bundle
+	Kernels  []string           `json:"kernels,omitempty"` // that it calls
 	Space    *ofa.Space         `json:"space,omitempty"`
 	Levels   []bundle.Level     `json:"levels,omitempty"`
 	Origin   *bundle.Provenance `json:"provenance,omitempty"`
@@ -29,13 +33,19 @@ func (c *infoCmd) Run(e *env) (err error) {
 	i := info{Version: version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		CPUs: runtime.NumCPU(), Backends: dynofa.Backends()}
 	if c.Bundle != "" {
-		b, err := bundle.Open(c.Bundle)
-		if err != nil {
+		var b *bundle.Bundle
+		if b, err = bundle.Open(c.Bundle); err != nil {
 			return err
 		}
 		defer closing(b, &err)
+		var m *dynofa.Model
+		if m, err = open(c.Bundle, c.Backend); err != nil {
+			return err
+		}
+		defer closing(m, &err)
 		origin := b.Provenance()
 		i.Space, i.Levels, i.Origin = b.Space(), b.Levels(), &origin
+		i.Backend, i.Kernels = m.Backend(), slices.Compact(m.Kernels())
 	}
 	if c.JSON {
 		return e.json(i)
@@ -55,6 +65,10 @@ func (c *infoCmd) Run(e *env) (err error) {
 	}
 	if i.Origin.Training != "" {
 		e.printf("training: %s\n", i.Origin.Training)
+	}
+	e.printf("backend %s\n", i.Backend)
+	for _, k := range i.Kernels {
+		e.printf("  %s\n", k)
 	}
 	e.printf("\n%s", levelTable(i.Space, i.Levels))
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"image"
 	"image/color"
 	"image/png"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/bundle/bundletest"
+	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
@@ -70,16 +72,19 @@ func TestVerifyAgainstReference(t *testing.T) {
 		{"tiny_w0.25_c10.pth", "bn_calibration_tiny_w0.25_c10.json", 6},
 		{"tiny_w0.25_c10.pth", "preprocess_cases.json", 8},
 	} {
-		t.Run(c.checkpoint+" "+c.cases, func(t *testing.T) {
-			out := succeed(t, "verify", reference(t, "checkpoints/"+c.checkpoint), reference(t, c.cases), "--json", "--threads", "2")
-			var v verdict
-			require.NoError(t, json.Unmarshal([]byte(out), &v))
-			require.Equal(t, c.n, v.Cases)
-			require.LessOrEqual(t, v.WorstRelative, 1e-5, v.WorstCase)
-			require.LessOrEqual(t, v.WorstStatistic, 1e-6)
-			require.Equal(t, strings.HasPrefix(c.cases, "bn_"), v.WorstStatistic > 0)
-			require.Positive(t, v.WorstRelative, "float32 cannot equal float64 to the last digit: was anything compared?")
-		})
+		for _, backend := range dynofa.Backends() {
+			t.Run(c.checkpoint+" "+c.cases+" "+backend, func(t *testing.T) {
+				out := succeed(t, "verify", reference(t, "checkpoints/"+c.checkpoint), reference(t, c.cases), "--backend", backend, "--json", "--threads", "2")
+				var v verdict
+				require.NoError(t, json.Unmarshal([]byte(out), &v))
+				require.Equal(t, backend, v.Backend)
+				require.Equal(t, c.n, v.Cases)
+				require.LessOrEqual(t, v.WorstRelative, 1e-5, v.WorstCase)
+				require.LessOrEqual(t, v.WorstStatistic, 1e-6)
+				require.Equal(t, strings.HasPrefix(c.cases, "bn_"), v.WorstStatistic > 0)
+				require.Positive(t, v.WorstRelative, "float32 cannot equal float64 to the last digit: was anything compared?")
+			})
+		}
 	}
 }
 
@@ -295,7 +300,22 @@ func TestHelpAndVersion(t *testing.T) {
 	require.Contains(t, succeed(t, "--help"), "verify")
 	require.Contains(t, succeed(t, "import", "--help"), "--library")
 	require.Contains(t, succeed(t, "version"), "dynofa ")
-	require.Contains(t, succeed(t, "info"), "backends: [purego]")
+	require.Contains(t, succeed(t, "info"), fmt.Sprintf("backends: %s\n", dynofa.Backends()))
+}
+
+func TestInfoShowsBackendAndKernels(t *testing.T) {
+	_, model, _ := workshop(t)
+	for _, backend := range dynofa.Backends() {
+		var i info
+		require.NoError(t, json.Unmarshal([]byte(succeed(t, "info", model, "--backend", backend, "--json")), &i))
+		require.Equal(t, backend, i.Backend)
+		require.Equal(t, backend != "purego", len(i.Kernels) > 0)
+		text := succeed(t, "info", model, "--backend", backend)
+		require.Contains(t, text, "backend "+backend+"\n")
+		for _, k := range i.Kernels {
+			require.Contains(t, text, k)
+		}
+	}
 }
 
 // A reference file is input like any other: whatever it says, verify answers with an error.
@@ -333,11 +353,14 @@ const shipped = "../../models/fashion/"
 // The shipped network has an oracle of its own, so that a clone alone can be checked: logits that PyTorch
 // computed in float64.
 func TestShippedModelEqualsPyTorch(t *testing.T) {
-	var v verdict
-	require.NoError(t, json.Unmarshal([]byte(succeed(t, "verify", shipped+"fashion.dofa", shipped+"golden.json", "--json")), &v))
-	require.GreaterOrEqual(t, v.Cases, 12)
-	require.LessOrEqual(t, v.WorstRelative, 1e-5)
-	require.Positive(t, v.WorstRelative)
+	for _, backend := range dynofa.Backends() {
+		var v verdict
+		require.NoError(t, json.Unmarshal([]byte(succeed(t, "verify", shipped+"fashion.dofa", shipped+"golden.json", "--backend", backend, "--json")), &v))
+		require.Equal(t, backend, v.Backend)
+		require.GreaterOrEqual(t, v.Cases, 12)
+		require.LessOrEqual(t, v.WorstRelative, 1e-5, backend)
+		require.Positive(t, v.WorstRelative)
+	}
 }
 
 func TestShippedLibrary(t *testing.T) {
@@ -365,10 +388,27 @@ func TestShippedLibrary(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	var report evalReport
-	require.NoError(t, json.Unmarshal([]byte(succeed(t, "eval", shipped+"fashion.dofa", "--data", shipped+"test", "--json")), &report))
-	require.Len(t, report.Levels, len(levels))
-	for i, l := range report.Levels {
-		require.InDelta(t, levels[i].Accuracy[0].Top1, l.Top1, 3, "level %d", i)
+	// Every engine predicts the same class for each of them.
+	predictions := filepath.Join(t.TempDir(), "predictions.json")
+	var agreed map[string][]int
+	for _, backend := range dynofa.Backends() {
+		var report evalReport
+		out := succeed(t, "eval", shipped+"fashion.dofa", "--data", shipped+"test", "--backend", backend, "--predictions", predictions, "--json")
+		require.NoError(t, json.Unmarshal([]byte(out), &report))
+		require.Equal(t, backend, report.Backend)
+		require.Len(t, report.Levels, len(levels))
+		for i, l := range report.Levels {
+			require.InDelta(t, levels[i].Accuracy[0].Top1, l.Top1, 3, "level %d", i)
+		}
+		var classes map[string][]int
+		require.NoError(t, readJSON(predictions, &classes))
+		require.Len(t, classes, len(levels))
+		if agreed == nil {
+			agreed = classes
+		}
+		for level := range agreed {
+			require.Len(t, classes[level], 1000)
+			require.Equal(t, agreed[level], classes[level], "%s predicts others than %s", backend, dynofa.Backends()[0])
+		}
 	}
 }

@@ -24,7 +24,7 @@ import (
 type choice struct {
 	Level   *int   `help:"Level of the library; default: the most accurate." xor:"what"`
 	Subnet  string `help:"Any sub-network of the space, as JSON or in text form, with the supernet's own batch normalisation." placeholder:"JSON" xor:"what"`
-	Backend string `help:"Engine; default: the best there is."`
+	Backend string `help:"Engine, one of those that info lists; default: the best."`
 	Threads int    `help:"Threads per inference." default:"1"`
 }
 

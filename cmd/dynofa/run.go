@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -27,6 +28,7 @@ type runReport struct {
 type runImage struct {
 	File      string     `json:"file"`
 	LatencyMS float64    `json:"latency_ms"`
+	Plan      string     `json:"plan"` // the engine's id of what it executed; equal on every engine
 	Top       []runClass `json:"top"`
 }
 
@@ -68,7 +70,8 @@ func (c *runCmd) Run(e *env) (err error) {
 			return err
 		}
 		report.Images = append(report.Images, runImage{
-			File: file, LatencyMS: float64(time.Since(start).Microseconds()) / 1e3, Top: top(space.Label, logits, 5),
+			File: file, LatencyMS: float64(time.Since(start).Microseconds()) / 1e3,
+			Plan: fmt.Sprintf("%016x", s.Ran().Plan), Top: top(space.Label, logits, 5),
 		})
 	}
 	if c.JSON {

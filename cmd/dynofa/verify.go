@@ -18,7 +18,7 @@ import (
 type verifyCmd struct {
 	Model     string  `arg:"" help:"Bundle or checkpoint."`
 	Cases     string  `arg:"" help:"Reference file: golden sub-networks, BN calibration or preprocessing cases."`
-	Backend   string  `help:"Engine; default: the best there is."`
+	Backend   string  `help:"Engine, one of those that info lists; default: the best."`
 	Threads   int     `help:"Threads per inference." default:"1"`
 	Tolerance float64 `help:"Largest relative difference that passes." default:"1e-5"`
 	JSON      bool    `help:"Print JSON."`

@@ -89,6 +89,15 @@ func Open(path string) (*Bundle, error) {
 	return b, nil
 }
 
+// Parse is Open for a bundle in memory, which the Bundle keeps and which must not change.
+func Parse(data []byte) (*Bundle, error) {
+	b, err := parseBundle(data)
+	if err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	return b, nil
+}
+
 func parseBundle(data []byte) (*Bundle, error) {
 	f, err := safetensors.Parse(data)
 	if err != nil {
@@ -168,6 +177,9 @@ func values(f *safetensors.File, name string, shape []int) ([]float32, error) {
 	}
 	return v, check(name, v)
 }
+
+// Bytes is the file as a whole, read-only and valid until Close.
+func (b *Bundle) Bytes() []byte { return b.file.Bytes() }
 
 // Space is the supernet's shape. It must not be modified.
 func (b *Bundle) Space() *ofa.Space { return b.space }

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,6 +28,19 @@ func Write(path string, c *Contents) error {
 		return fmt.Errorf("bundle: write %s: %w", path, err)
 	}
 	return nil
+}
+
+// Marshal is Write into memory.
+func Marshal(c *Contents) ([]byte, error) {
+	tensors, meta, err := encode(c)
+	if err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	var b bytes.Buffer
+	if err := safetensors.Write(&b, tensors, map[string]string{metadataKey: meta}); err != nil {
+		return nil, fmt.Errorf("bundle: %w", err)
+	}
+	return b.Bytes(), nil
 }
 
 // encode checks the Contents and lays out the file.

@@ -99,30 +99,35 @@ func classify(path string, level int) (string, error) {
 	return m.Space().Label(dynofa.Classify(logits, 1)[0]), nil
 }
 
-// BenchmarkSwitch is the cost of making another network current: a level, a remembered sub-network, and one
-// that has to be planned.
+// BenchmarkSwitch is the cost of making another network current: a level, one of two sub-networks that take
+// turns, and one of many, which the pure-Go engine has to plan.
 func BenchmarkSwitch(b *testing.B) {
-	m, err := dynofa.Open(write(b), nil)
-	require.NoError(b, err)
-	defer m.Close()
-	s, err := m.NewSession(nil)
-	require.NoError(b, err)
-	defer s.Close()
-	rng := rand.New(rand.NewPCG(1, 1))
-	known := []ofa.Subnet{m.Space().Sample(rng), m.Space().Sample(rng)}
-	b.Run("level", func(b *testing.B) {
-		for i := 0; b.Loop(); i++ {
-			_ = s.Select(i % 2)
+	path := write(b)
+	for _, backend := range dynofa.Backends() {
+		m, err := dynofa.Open(path, &dynofa.Config{Backend: backend})
+		require.NoError(b, err)
+		defer m.Close()
+		s, err := m.NewSession(nil)
+		require.NoError(b, err)
+		defer s.Close()
+		rng := rand.New(rand.NewPCG(1, 1))
+		many := make([]ofa.Subnet, 1000)
+		for i := range many {
+			many[i] = m.Space().Sample(rng)
 		}
-	})
-	b.Run("remembered", func(b *testing.B) {
-		for i := 0; b.Loop(); i++ {
-			_ = s.Configure(known[i%2])
+		for name, choose := range map[string]func(i int) error{
+			"level": func(i int) error { return s.Select(i % 2) },
+			"two":   func(i int) error { return s.Configure(many[i%2]) },
+			"many":  func(i int) error { return s.Configure(many[i%len(many)]) },
+		} {
+			b.Run("backend="+backend+"/to="+name, func(b *testing.B) {
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					if err := choose(i); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
 		}
-	})
-	b.Run("new", func(b *testing.B) {
-		for b.Loop() {
-			_ = s.Configure(m.Space().Sample(rng))
-		}
-	})
+	}
 }

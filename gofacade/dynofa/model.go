@@ -24,25 +24,32 @@ var (
 
 // Config holds what may be chosen when a Model or a Session is made. The zero value, and nil, are good defaults.
 type Config struct {
-	// Backend is the engine: "" for the best there is, or "purego". Models and sessions read it.
+	// Backend is the engine: one of [Backends], "native" for the best of the native ones, or "" for the best of
+	// all. The environment's DYNOFA_ISA (ref, avx2, avx512 or neon) caps what "" and "native" take. Models
+	// read it; for a session it can only be its model's.
 	Backend string
 	// Threads is the number of threads, 0 for one. Only sessions read it.
 	Threads int
-	// MaxResolution is the largest image side that has to fit, 0 for the largest of the Space and its library.
-	// Only sessions read it: their arena is sized for it.
+	// MaxThreads is the most that SetThreads may ask for, 0 for as many as Threads. Only sessions read it.
+	MaxThreads int
+	// Affinity names CPUs, 0 to 63, for the session's own threads: one each, in ascending order and again from
+	// the lowest. The goroutine that calls Run is never moved, so leave its CPU out. None leaves the threads to
+	// the system. Only sessions of native backends read it; for others it is an error.
+	Affinity []int
+	// MaxResolution is the largest image side that has to fit, 0 for the largest of the Space. Only sessions
+	// read it: their arena is sized for it.
 	MaxResolution int
 }
 
 // Model is a supernet with its library, ready to run. It is immutable and may be shared by goroutines.
 type Model struct {
-	engine *purego.Model
+	engine engine
 	space  *ofa.Space
 	levels []bundle.Level
-	plans  []*purego.Plan[float32] // one a level
+	ids    []uint64 // Ran.Subnet of the levels
 
-	closing sync.RWMutex // held for reading while the tensors are in use
-	tensor  func(string) []float32
-	bundle  *bundle.Bundle // nil where the tensors are in memory
+	closing sync.RWMutex // held for reading while the bundle or the engine is in use
+	bundle  *bundle.Bundle
 	closed  bool
 }
 
@@ -52,38 +59,44 @@ func Open(path string, cfg *Config) (*Model, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dynofa: %w", err)
 	}
-	m, err := newModel(b.Space(), b.Tensor, b.Levels(), cfg)
+	m, err := newModel(b, cfg)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("dynofa: %s: %w", path, err), b.Close())
 	}
-	m.bundle = b
 	return m, nil
 }
 
-// New makes a Model of a supernet in memory, which must not change afterwards.
+// New makes a Model of a supernet in memory, of which it keeps a copy.
 func New(c *bundle.Contents, cfg *Config) (*Model, error) {
-	m, err := newModel(c.Space, c.Tensor, c.Levels, cfg)
+	data, err := bundle.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("dynofa: %w", err)
+	}
+	b, err := bundle.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("dynofa: %w", err)
+	}
+	m, err := newModel(b, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("dynofa: %w", err)
 	}
 	return m, nil
 }
 
-func newModel(space *ofa.Space, tensor func(string) []float32, levels []bundle.Level, cfg *Config) (*Model, error) {
-	if err := checkBackend(cfg); err != nil {
-		return nil, err
-	}
-	m := &Model{engine: purego.New(space, tensor), space: space, levels: slices.Clone(levels), tensor: tensor}
+func newModel(b *bundle.Bundle, cfg *Config) (*Model, error) {
+	m := &Model{space: b.Space(), levels: b.Levels(), bundle: b}
 	for i := range m.levels {
 		l := &m.levels[i]
-		l.Norms = copied(l.Norms) // plans point there, and they outlive the bundle's file
-		p, err := m.plan(l.Subnet, l.Norms)
-		if err != nil {
-			return nil, fmt.Errorf("level %d: %w", i, err)
-		}
-		m.plans = append(m.plans, p)
+		l.Norms = copied(l.Norms) // sessions and callers outlive the bundle's file
+		m.ids = append(m.ids, planID(m.space, l.Subnet, 0))
 	}
-	return m, nil
+	backend := ""
+	if cfg != nil {
+		backend = cfg.Backend
+	}
+	var err error
+	m.engine, err = openEngine(backend, b, m.levels)
+	return m, err
 }
 
 func copied(norms []ofa.Affine) []ofa.Affine {
@@ -94,21 +107,17 @@ func copied(norms []ofa.Affine) []ofa.Affine {
 	return out
 }
 
-func checkBackend(cfg *Config) error {
-	if cfg != nil && cfg.Backend != "" && cfg.Backend != purego.Name {
-		return fmt.Errorf("no backend %q in this build, expected one of %q", cfg.Backend, Backends())
-	}
-	return nil
-}
+// Backend names the engine, such as "native/avx2" or "purego".
+func (m *Model) Backend() string { return m.engine.name() }
 
-// Backends lists the engines of this build, best first.
-func Backends() []string { return []string{purego.Name} }
-
-func (m *Model) plan(n ofa.Subnet, norms []ofa.Affine) (*purego.Plan[float32], error) {
-	if err := m.space.CheckArch(n); err != nil {
-		return nil, err
+// Kernels names the kernels that a native engine chose for this CPU. It is nil for others, and after Close.
+func (m *Model) Kernels() []string {
+	m.closing.RLock()
+	defer m.closing.RUnlock()
+	if m.closed {
+		return nil
 	}
-	return m.engine.Plan(n, norms)
+	return m.engine.kernels()
 }
 
 // Space is the supernet's shape. It must not be changed.
@@ -129,10 +138,7 @@ func (m *Model) Close() error {
 		return nil
 	}
 	m.closed = true
-	m.tensor = nil
-	if m.bundle == nil {
-		return nil
-	}
+	m.engine.close()
 	return m.bundle.Close()
 }
 
@@ -147,31 +153,43 @@ func (m *Model) NewSession(cfg *Config) (*Session, error) {
 	if cfg != nil {
 		c = *cfg
 	}
-	if err := checkBackend(cfg); err != nil {
-		return nil, fmt.Errorf("dynofa: new session: %w", err)
+	if !same(c.Backend, m.engine) {
+		return nil, fmt.Errorf("dynofa: new session: no backend %q in this model, expected %q", c.Backend, m.engine.name())
 	}
 	if c.Threads == 0 {
 		c.Threads = 1
 	}
+	if c.MaxThreads == 0 {
+		c.MaxThreads = c.Threads
+	}
 	if c.MaxResolution == 0 {
 		c.MaxResolution = m.space.MaxResolution()
-		for _, l := range m.levels {
-			c.MaxResolution = max(c.MaxResolution, l.Subnet.Resolution)
-		}
 	}
 	n := m.space.Largest()
 	n.Resolution = c.MaxResolution
 	if err := m.space.CheckArch(n); err != nil {
 		return nil, fmt.Errorf("dynofa: new session: MaxResolution: %w", err)
 	}
-	if limit := 8 * runtime.NumCPU(); c.Threads < 1 || c.Threads > limit {
+	limit := min(8*runtime.NumCPU(), maxThreads)
+	if c.Threads < 1 || c.Threads > limit {
 		return nil, fmt.Errorf("dynofa: new session: %d threads, expected 0 to %d (0 is one)", c.Threads, limit)
 	}
+	if c.MaxThreads < c.Threads || c.MaxThreads > limit {
+		return nil, fmt.Errorf("dynofa: new session: MaxThreads is %d, expected 0 or %d (Threads) to %d", c.MaxThreads, c.Threads, limit)
+	}
+	r, err := m.engine.newSession(c)
+	if err != nil {
+		return nil, fmt.Errorf("dynofa: new session: %w", err)
+	}
+	none := Ran{Level: -1}
 	return &Session{
-		model: m, engine: m.engine.NewSession(c.Threads, c.MaxResolution),
-		level: -1, threads: c.Threads, resolution: c.MaxResolution,
+		model: m, engine: r, own: m.space.Smallest(), chosen: none, ran: none,
+		threads: c.Threads, maxThreads: c.MaxThreads, resolution: c.MaxResolution,
 	}, nil
 }
+
+// maxThreads is the native engine's own limit.
+const maxThreads = 256
 
 // Calibration is the statistics of a sub-network's batch normalisations, in the order of Space.Norms.
 type Calibration struct {
@@ -206,13 +224,13 @@ func (m *Model) Calibrate(ctx context.Context, n ofa.Subnet, batches iter.Seq2[[
 			}
 		}
 	}
-	stats, err := purego.Calibrate(ctx, m.space, m.tensor, n, counted)
+	stats, err := purego.Calibrate(ctx, m.space, m.bundle.Tensor, n, counted)
 	if err != nil {
 		return nil, fmt.Errorf("dynofa: calibrate: %w", err)
 	}
 	for i, norm := range m.space.Norms(n) {
 		c.Mean, c.Var = append(c.Mean, stats[i].Mean), append(c.Var, stats[i].Var)
-		part := func(suffix string) []float32 { return m.tensor(norm.Name + suffix)[:norm.Channels] }
+		part := func(suffix string) []float32 { return m.bundle.Tensor(norm.Name + suffix)[:norm.Channels] }
 		c.Norms = append(c.Norms, ofa.Fold(part(".weight"), part(".bias"), stats[i].Mean, stats[i].Var, m.space.BNEps))
 	}
 	return c, nil

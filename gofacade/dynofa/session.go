@@ -3,26 +3,29 @@ package dynofa
 import (
 	"context"
 	"fmt"
-	"slices"
 
-	"github.com/dynofa/dynofa/gofacade/internal/purego"
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
-
-// Number of configured sub-networks whose plans a session remembers.
-const rememberedPlans = 32
 
 // Session is one thread of execution: an arena and the selected sub-network. It belongs to one goroutine at a
 // time; make one session per goroutine, they share the model's weights.
 type Session struct {
-	model      *Model
-	engine     *purego.Session
-	current    *purego.Plan[float32]
-	level      int
-	threads    int
-	resolution int
-	configured []*purego.Plan[float32] // most recent last
-	closed     bool
+	model       *Model
+	engine      runner
+	current     ofa.Subnet // its lists are a level's or those of own
+	own         ofa.Subnet // room for what is configured
+	chosen, ran Ran
+	threads     int
+	maxThreads  int
+	resolution  int // the largest
+	closed      bool
+}
+
+// Ran says what a run executed. Equal sub-networks have equal ids, on every backend and in every process.
+type Ran struct {
+	Level  int    // of the library, -1 if the sub-network was configured or nothing ran yet
+	Subnet uint64 // of the sub-network
+	Plan   uint64 // of the sub-network and the choice of its batch normalisation, as the engine says
 }
 
 // Select makes a level of the library the current sub-network, from the next run on. It allocates nothing and
@@ -31,105 +34,103 @@ func (s *Session) Select(level int) error {
 	if s.closed {
 		return fmt.Errorf("dynofa: select: session: %w", ErrClosed)
 	}
-	if len(s.model.plans) == 0 {
+	levels := s.model.levels
+	if len(levels) == 0 {
 		return fmt.Errorf("dynofa: select level %d: %w, the model has no library", level, ErrLevel)
 	}
-	if level < 0 || level >= len(s.model.plans) {
-		return fmt.Errorf("dynofa: select level %d: %w, expected 0 to %d", level, ErrLevel, len(s.model.plans)-1)
+	if level < 0 || level >= len(levels) {
+		return fmt.Errorf("dynofa: select level %d: %w, expected 0 to %d", level, ErrLevel, len(levels)-1)
 	}
-	if p := s.model.plans[level]; p.Subnet.Resolution > s.resolution {
-		return s.tooLarge(p.Subnet.Resolution)
+	n := &levels[level].Subnet
+	if n.Resolution > s.resolution {
+		return s.tooLarge(n.Resolution)
 	}
-	s.use(s.model.plans[level], level)
+	if err := s.engine.selectLevel(level); err != nil {
+		return fmt.Errorf("dynofa: select: %w", err)
+	}
+	s.current = *n
+	s.chosen = Ran{Level: level, Subnet: s.model.ids[level]}
 	return nil
 }
 
 // Configure makes any sub-network of the Space the current one, at any resolution up to the session's
 // MaxResolution, with the supernet's own batch normalisation. A sub-network that was never calibrated loses much
-// of its accuracy that way: see [Model.Calibrate] and ConfigureNorms. The plan is remembered: configuring one of the
-// last 32 again allocates nothing. On an error, which names the illegal field, the old sub-network stays.
-func (s *Session) Configure(n ofa.Subnet) error {
-	for i := len(s.configured) - 1; i >= 0 && !s.closed; i-- {
-		if p := s.configured[i]; s.same(p.Subnet, n) {
-			copy(s.configured[i:], s.configured[i+1:])
-			s.configured[len(s.configured)-1] = p
-			s.use(p, -1)
-			return nil
-		}
-	}
-	p, err := s.prepare(n, nil)
-	if err != nil {
-		return err
-	}
-	if len(s.configured) == rememberedPlans {
-		s.configured = slices.Delete(s.configured, 0, 1)
-	}
-	s.configured = append(s.configured, p)
-	s.use(p, -1)
-	return nil
-}
+// of its accuracy that way: see [Model.Calibrate] and ConfigureNorms. Native backends allocate nothing; purego
+// remembers the last 32 plans and allocates for others. On an error, which names the illegal field, the old
+// sub-network stays.
+func (s *Session) Configure(n ofa.Subnet) error { return s.configure(n, nil) }
 
 // ConfigureNorms is Configure with batch normalisations of the caller's, in the order of Space.Norms, such as
-// those of a [Calibration]. Its plan is not remembered; norms must not change while it is current.
+// those of a [Calibration]. They are copied.
 func (s *Session) ConfigureNorms(n ofa.Subnet, norms []ofa.Affine) error {
-	p, err := s.prepare(n, norms)
-	if err != nil {
-		return err
+	if norms == nil {
+		norms = []ofa.Affine{} // too few, and not the supernet's
 	}
-	s.use(p, -1)
+	return s.configure(n, norms)
+}
+
+func (s *Session) configure(n ofa.Subnet, norms []ofa.Affine) error {
+	if s.closed {
+		return fmt.Errorf("dynofa: configure: session: %w", ErrClosed)
+	}
+	if n.Resolution > s.resolution {
+		return s.tooLarge(n.Resolution)
+	}
+	if err := s.model.space.CheckArch(n); err != nil {
+		return fmt.Errorf("dynofa: configure: %w", err)
+	}
+	if norms != nil {
+		if err := checkNorms(s.model.space.Norms(n), norms); err != nil {
+			return fmt.Errorf("dynofa: configure: %w", err)
+		}
+	}
+	if err := s.engine.configure(n, norms); err != nil {
+		return fmt.Errorf("dynofa: configure: %w", err)
+	}
+	copy(s.own.Kernels, n.Kernels)
+	copy(s.own.Expands, n.Expands)
+	copy(s.own.Depths, n.Depths)
+	s.own.Resolution = n.Resolution
+	s.current = s.own
+	s.chosen = Ran{Level: -1, Subnet: planID(s.model.space, n, 0)}
 	return nil
 }
 
-func (s *Session) prepare(n ofa.Subnet, norms []ofa.Affine) (*purego.Plan[float32], error) {
-	if s.closed {
-		return nil, fmt.Errorf("dynofa: configure: session: %w", ErrClosed)
+func checkNorms(want []ofa.Norm, norms []ofa.Affine) error {
+	if len(norms) != len(want) {
+		return fmt.Errorf("%d batch normalisations given, the sub-network has %d", len(norms), len(want))
 	}
-	if n.Resolution > s.resolution {
-		return nil, s.tooLarge(n.Resolution)
+	for i, w := range want {
+		a := norms[i]
+		if len(a.Scale) != w.Channels || len(a.Shift) != w.Channels {
+			return fmt.Errorf("batch normalisation %s has %d scales and %d shifts, the sub-network has %d channels there",
+				w.Name, len(a.Scale), len(a.Shift), w.Channels)
+		}
+		for c := range a.Scale {
+			if !finite(a.Scale[c]) || !finite(a.Shift[c]) {
+				return fmt.Errorf("batch normalisation %s: channel %d has scale %g and shift %g, expected finite numbers",
+					w.Name, c, a.Scale[c], a.Shift[c])
+			}
+		}
 	}
-	p, err := s.model.plan(n, norms)
-	if err != nil {
-		return nil, fmt.Errorf("dynofa: configure: %w", err)
-	}
-	return p, nil
+	return nil
 }
+
+func finite(v float32) bool { return v-v == 0 } // NaN for infinities, too
 
 func (s *Session) tooLarge(r int) error {
 	return fmt.Errorf("dynofa: resolution %d exceeds the session's MaxResolution %d: %w", r, s.resolution, ErrSize)
 }
 
-func (s *Session) use(p *purego.Plan[float32], level int) {
-	s.current, s.level = p, level
-	s.engine.Use(p)
-}
-
-// same tells, without allocating, whether n is the network whose canonical form is c.
-func (s *Session) same(c, n ofa.Subnet) bool {
-	if c.Resolution != n.Resolution || !slices.Equal(c.Depths, n.Depths) ||
-		len(c.Kernels) != len(n.Kernels) || len(c.Expands) != len(n.Expands) {
-		return false
-	}
-	slot := 0
-	for i := range s.model.space.Stages {
-		for j := range n.Depths[i] {
-			if c.Kernels[slot+j] != n.Kernels[slot+j] || c.Expands[slot+j] != n.Expands[slot+j] {
-				return false
-			}
-		}
-		slot += s.model.space.Stages[i].MaxDepth()
-	}
-	return true
-}
-
 // Run classifies one preprocessed image. image is [r][r][3] in the order R, G, B, r the current sub-network's
-// resolution; logits has one value a class. It allocates nothing unless it fails. ctx is looked at between
-// layers; after its error the logits are undefined and the session is as before. [ErrState] without a
-// sub-network, [ErrSize] for slices that do not fit.
+// resolution; logits has one value a class. It allocates nothing unless it fails. ctx is looked at before the
+// run, and by purego also between layers; after its error the logits are undefined and the session is as before.
+// [ErrState] without a sub-network, [ErrSize] for slices that do not fit.
 func (s *Session) Run(ctx context.Context, image, logits []float32) error {
 	if err := s.check(len(image), len(logits), 1); err != nil {
 		return err
 	}
-	if err := s.engine.Run(ctx, image, logits); err != nil {
+	if err := s.run(ctx, image, logits); err != nil {
 		return fmt.Errorf("dynofa: run: %w", err)
 	}
 	return nil
@@ -140,26 +141,53 @@ func (s *Session) RunBatch(ctx context.Context, n int, images, logits []float32)
 	if err := s.check(len(images), len(logits), n); err != nil {
 		return err
 	}
+	in, out := len(images)/n, len(logits)/n
 	for i := range n {
-		in, out := len(images)/n, len(logits)/n
-		if err := s.engine.Run(ctx, images[i*in:(i+1)*in], logits[i*out:(i+1)*out]); err != nil {
+		if err := s.run(ctx, images[i*in:(i+1)*in], logits[i*out:(i+1)*out]); err != nil {
 			return fmt.Errorf("dynofa: run image %d of %d: %w", i, n, err)
 		}
 	}
 	return nil
 }
 
+func (s *Session) run(ctx context.Context, image, logits []float32) error {
+	if err := s.engine.run(ctx, image, logits); err != nil {
+		return err
+	}
+	s.finished()
+	return nil
+}
+
+func (s *Session) finished() {
+	s.ran = s.chosen
+	s.ran.Plan = s.engine.plan()
+}
+
+// Profile is Run that also measures its parts, in order, into times. It returns how many there are; those past
+// len(times) are not written. Looking at the clock makes the run slower by some per cent.
+func (s *Session) Profile(ctx context.Context, image, logits []float32, times []LayerTime) (int, error) {
+	if err := s.check(len(image), len(logits), 1); err != nil {
+		return 0, err
+	}
+	n, err := s.engine.profile(ctx, image, logits, times)
+	if err != nil {
+		return 0, fmt.Errorf("dynofa: profile: %w", err)
+	}
+	s.finished()
+	return n, nil
+}
+
 func (s *Session) check(image, logits, n int) error {
 	if s.closed {
 		return fmt.Errorf("dynofa: run: session: %w", ErrClosed)
 	}
-	if s.current == nil {
+	r := s.current.Resolution
+	if r == 0 {
 		return fmt.Errorf("dynofa: run: %w, call Select or Configure first", ErrState)
 	}
 	if n < 1 {
 		return fmt.Errorf("dynofa: run: %d images: %w, expected at least 1", n, ErrSize)
 	}
-	r := s.current.Subnet.Resolution
 	if want := r * r * 3; image/n != want || image%n != 0 {
 		return fmt.Errorf("dynofa: run: %d values for %d images: %w, expected %d each (%d x %d x 3)", image, n, ErrSize, want, r, r)
 	}
@@ -169,29 +197,49 @@ func (s *Session) check(image, logits, n int) error {
 	return nil
 }
 
-// Subnet is the current sub-network in canonical form: what Run executes. It must not be changed. Before the
-// first Select or Configure it is the zero value.
+// SetThreads makes the following runs use n threads, 1 to Config.MaxThreads. It allocates nothing. The logits do
+// not depend on it by a bit.
+func (s *Session) SetThreads(n int) error {
+	if s.closed {
+		return fmt.Errorf("dynofa: set threads: session: %w", ErrClosed)
+	}
+	if n < 1 || n > s.maxThreads {
+		return fmt.Errorf("dynofa: set threads: %d, expected 1 to %d (Config.MaxThreads)", n, s.maxThreads)
+	}
+	if err := s.engine.setThreads(n); err != nil {
+		return fmt.Errorf("dynofa: set threads: %w", err)
+	}
+	s.threads = n
+	return nil
+}
+
+// Subnet is a copy of the current sub-network in canonical form: what Run executes. Before the first Select or
+// Configure it is the zero value.
 func (s *Session) Subnet() ofa.Subnet {
-	if s.current == nil {
+	if s.current.Resolution == 0 {
 		return ofa.Subnet{}
 	}
-	return s.current.Subnet
+	return s.model.space.Canonical(s.current)
 }
 
 // Level is the current level of the library, or -1 where none is.
-func (s *Session) Level() int { return s.level }
+func (s *Session) Level() int { return s.chosen.Level }
+
+// Ran says what the last run that succeeded has executed.
+func (s *Session) Ran() Ran { return s.ran }
 
 // Threads is the number of threads that Run uses.
 func (s *Session) Threads() int { return s.threads }
 
-// Backend names the engine, such as "purego".
-func (s *Session) Backend() string { return purego.Name }
+// Backend names the engine, such as "native/avx2" or "purego".
+func (s *Session) Backend() string { return s.model.engine.name() }
 
-// Close ends the session's threads. It may be called again; other calls after it answer [ErrClosed].
+// Close ends the session's threads and frees its memory. It may be called again; other calls after it answer
+// [ErrClosed].
 func (s *Session) Close() error {
 	if !s.closed {
 		s.closed = true
-		s.engine.Close()
+		s.engine.close()
 	}
 	return nil
 }

@@ -36,6 +36,7 @@ type File struct {
 	Metadata map[string]string // the header's __metadata__, may be nil
 
 	byName map[string]int
+	data   []byte
 	file   *mapped.File
 }
 
@@ -76,6 +77,9 @@ func (f *File) Close() error {
 	return f.file.Close()
 }
 
+// Bytes are those of the whole file, read-only and valid until Close.
+func (f *File) Bytes() []byte { return f.data }
+
 // Tensor returns the tensor of that name, or nil.
 func (f *File) Tensor(name string) *Tensor {
 	if i, ok := f.byName[name]; ok {
@@ -104,7 +108,7 @@ func parse(data []byte) (*File, error) {
 	if limit := uint64(min(len(data)-8, MaxHeader)); length > limit {
 		return nil, fmt.Errorf("header length is %d, expected at most %d in a file of %d bytes", length, limit, len(data))
 	}
-	f := &File{byName: map[string]int{}}
+	f := &File{byName: map[string]int{}, data: data}
 	header, body := data[8:8+length], data[8+length:]
 	if err := f.header(header, body); err != nil {
 		return nil, err

@@ -4,10 +4,13 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -32,6 +35,9 @@ func Run(t *testing.T, backend string) {
 			t.Run("a batch equals its images", f.batch)
 			t.Run("switching leaves no trace", f.switching)
 			t.Run("sessions share a model", f.sessions)
+			t.Run("threads change between runs", f.threads)
+			t.Run("results say what ran", f.ran)
+			t.Run("a profile is a run in parts", f.profile)
 			t.Run("the hot path allocates nothing", f.allocations)
 			t.Run("errors keep the session", f.errors)
 			t.Run("calibration", f.calibration)
@@ -196,29 +202,128 @@ func (f *fixture) switching(t *testing.T) {
 	}
 }
 
+// sessions runs many sessions of one model at once, which come and go.
 func (f *fixture) sessions(t *testing.T) {
-	image := f.image(f.contents.Levels[0].Subnet.Resolution)
 	first := f.session(t, 1)
-	require.NoError(t, first.Select(0))
-	want := run(t, first, f.space.Classes, image)
+	var images, want [][]float32
+	for i, l := range f.contents.Levels {
+		images = append(images, f.image(l.Subnet.Resolution))
+		require.NoError(t, first.Select(i))
+		want = append(want, run(t, first, f.space.Classes, images[i]))
+	}
 	var wg sync.WaitGroup
-	for range 4 {
-		s := f.session(t, 2)
+	for worker := range 6 {
 		wg.Go(func() {
-			for range 5 {
-				got := make([]float32, len(want))
-				if s.Select(0) != nil || s.Run(context.Background(), image, got) != nil {
-					t.Error("a session failed beside others")
+			got := make([]float32, f.space.Classes)
+			for i := range rounds(10) {
+				s, err := f.model.NewSession(&dynofa.Config{Threads: 1 + worker%2})
+				if err != nil {
+					t.Error(err)
+					return
 				}
-				for i := range got {
-					if got[i] != want[i] {
-						t.Errorf("logit %d is %v beside other sessions, %v alone", i, got[i], want[i])
-					}
+				level := (worker + i) % len(want)
+				if err := errors.Join(s.Select(level), s.Run(context.Background(), images[level], got), s.Close()); err != nil {
+					t.Error(err)
+				}
+				if !slices.Equal(got, want[level]) {
+					t.Errorf("level %d gives %v beside other sessions, %v alone", level, got, want[level])
 				}
 			}
 		})
 	}
 	wg.Wait()
+}
+
+func (f *fixture) threads(t *testing.T) {
+	s, err := f.model.NewSession(&dynofa.Config{MaxThreads: 3})
+	require.NoError(t, err)
+	defer s.Close()
+	require.Equal(t, 1, s.Threads())
+	require.NoError(t, s.Select(2))
+	image := f.image(s.Subnet().Resolution)
+	want := run(t, s, f.space.Classes, image)
+	for _, n := range []int{3, 1, 2} {
+		require.NoError(t, s.SetThreads(n))
+		require.Equal(t, n, s.Threads())
+		require.Equal(t, want, run(t, s, f.space.Classes, image), "%d threads", n)
+	}
+	require.ErrorContains(t, s.SetThreads(0), "0, expected 1 to 3")
+	require.ErrorContains(t, s.SetThreads(4), "4, expected 1 to 3")
+	require.Equal(t, 2, s.Threads())
+}
+
+// ran compares with the pure-Go engine, whose ids are computed apart from the native ones.
+func (f *fixture) ran(t *testing.T) {
+	m, err := dynofa.New(f.contents, &dynofa.Config{Backend: "purego"})
+	require.NoError(t, err)
+	defer m.Close()
+	other, err := m.NewSession(nil)
+	require.NoError(t, err)
+	defer other.Close()
+	s := f.session(t, 1)
+	require.Equal(t, dynofa.Ran{Level: -1}, s.Ran())
+
+	seen := map[uint64]string{}
+	step := func(what string, choose func(*dynofa.Session) error) {
+		before := s.Ran()
+		require.NoError(t, choose(s))
+		require.NoError(t, choose(other))
+		require.Equal(t, before, s.Ran(), "a choice is no run")
+		image := f.image(s.Subnet().Resolution)
+		run(t, s, f.space.Classes, image)
+		run(t, other, f.space.Classes, image)
+		require.Equal(t, other.Ran(), s.Ran(), what)
+		require.Equal(t, s.Level(), s.Ran().Level)
+		require.Empty(t, seen[s.Ran().Plan], "%s has the id of another plan", what)
+		seen[s.Ran().Plan] = what
+	}
+	for i, l := range f.contents.Levels {
+		step("level", func(s *dynofa.Session) error { return s.Select(i) })
+		level := s.Ran()
+		step("the level's network", func(s *dynofa.Session) error { return s.Configure(l.Subnet) })
+		require.Equal(t, level.Subnet, s.Ran().Subnet)
+		step("its normalisation by hand", func(s *dynofa.Session) error { return s.ConfigureNorms(l.Subnet, l.Norms) })
+		require.Equal(t, level.Subnet, s.Ran().Subnet)
+	}
+	n := f.space.Largest()
+	n.Depths[0] = f.space.Stages[0].Depths[0]
+	step("slots past the depth", func(s *dynofa.Session) error { return s.Configure(n) })
+	last := s.Ran()
+	require.NoError(t, s.Configure(f.space.Canonical(n)))
+	run(t, s, f.space.Classes, f.image(n.Resolution))
+	require.Equal(t, last, s.Ran(), "the same network in canonical form")
+}
+
+func (f *fixture) profile(t *testing.T) {
+	ctx := context.Background()
+	s := f.session(t, 1)
+	n := f.space.Sample(f.rng)
+	require.NoError(t, s.Configure(n))
+	image, logits := f.image(n.Resolution), make([]float32, f.space.Classes)
+	want := run(t, s, f.space.Classes, image)
+	times := make([]dynofa.LayerTime, 1000)
+	parts, err := s.Profile(ctx, image, logits, times)
+	require.NoError(t, err)
+	require.Equal(t, want, logits)
+	var macs int64
+	for _, p := range times[:parts] {
+		require.NotEmpty(t, p.Name)
+		require.GreaterOrEqual(t, p.Time, time.Duration(0))
+		macs += p.MACs
+	}
+	cost, _ := f.space.Cost(n)
+	require.Equal(t, cost, macs)
+	require.Equal(t, dynofa.LayerTime{}, times[parts])
+	few := make([]dynofa.LayerTime, 2)
+	all, err := s.Profile(ctx, image, logits, few[:1])
+	require.NoError(t, err)
+	require.Equal(t, parts, all)
+	require.Equal(t, "stem", few[0].Name)
+	require.Equal(t, dynofa.LayerTime{}, few[1])
+	_, err = s.Profile(ctx, image, logits, nil)
+	require.NoError(t, err)
+	_, err = s.Profile(ctx, image[1:], logits, nil)
+	require.ErrorIs(t, err, dynofa.ErrSize)
 }
 
 func (f *fixture) allocations(t *testing.T) {
@@ -231,7 +336,7 @@ func (f *fixture) allocations(t *testing.T) {
 	require.NoError(t, s.Configure(n))
 	require.Zero(t, testing.AllocsPerRun(5, func() {
 		if s.Configure(n) != nil || s.Run(ctx, large, logits) != nil || s.RunBatch(ctx, 1, large, logits) != nil ||
-			s.Select(1) != nil || s.Run(ctx, small, logits) != nil {
+			s.SetThreads(1) != nil || s.Select(1) != nil || s.Run(ctx, small, logits) != nil || s.SetThreads(2) != nil {
 			t.Error("failed")
 		}
 	}))
@@ -242,6 +347,8 @@ func (f *fixture) errors(t *testing.T) {
 	s := f.session(t, 1)
 	logits := make([]float32, f.space.Classes)
 	require.ErrorIs(t, s.Run(ctx, f.image(8), logits), dynofa.ErrState)
+	require.Equal(t, ofa.Subnet{}, s.Subnet())
+	require.Equal(t, -1, s.Level())
 	require.NoError(t, s.Select(1))
 	was := s.Subnet()
 
@@ -255,7 +362,15 @@ func (f *fixture) errors(t *testing.T) {
 	n = f.space.Largest()
 	n.Resolution = f.space.MaxResolution() + 1
 	require.ErrorIs(t, s.Configure(n), dynofa.ErrSize)
-	require.ErrorContains(t, s.ConfigureNorms(f.space.Largest(), f.misfit()), "batch normalisation")
+	level := f.contents.Levels[0]
+	require.ErrorContains(t, s.ConfigureNorms(level.Subnet, nil), "0 batch normalisations given")
+	require.ErrorContains(t, s.ConfigureNorms(level.Subnet, level.Norms[1:]), "batch normalisations given, the sub-network has")
+	norms := slices.Clone(level.Norms)
+	norms[2] = ofa.Affine{Scale: norms[2].Scale}
+	require.ErrorContains(t, s.ConfigureNorms(level.Subnet, norms), "blocks.0.conv.point_linear.bn has")
+	norms[2].Shift = slices.Clone(level.Norms[2].Shift)
+	norms[2].Shift[1] = float32(math.Inf(1))
+	require.ErrorContains(t, s.ConfigureNorms(level.Subnet, norms), "channel 1 has scale")
 	require.Equal(t, was, s.Subnet(), "an error must keep the sub-network")
 	require.Equal(t, 1, s.Level())
 
@@ -270,16 +385,14 @@ func (f *fixture) errors(t *testing.T) {
 	require.ErrorIs(t, s.Run(cancelled, image, logits), context.Canceled)
 	require.NoError(t, s.Run(ctx, image, logits))
 
-	for _, cfg := range []*dynofa.Config{{Threads: -1}, {Threads: 1 << 20}, {MaxResolution: -1}, {MaxResolution: 1 << 20}, {Backend: "none"}} {
+	for _, cfg := range []*dynofa.Config{{Threads: -1}, {Threads: 1 << 20}, {MaxResolution: -1}, {MaxResolution: 1 << 20}, {Backend: "none"},
+		{Threads: 2, MaxThreads: 1}, {MaxThreads: 1 << 20}, {Affinity: []int{64}}, {Affinity: []int{-1}}} {
 		_, err := f.model.NewSession(cfg)
 		require.Error(t, err, "%+v", cfg)
 	}
 	_, err := dynofa.New(f.contents, &dynofa.Config{Backend: "none"})
 	require.ErrorContains(t, err, `no backend "none"`)
 }
-
-// misfit is a list of normalisations that fits no sub-network.
-func (f *fixture) misfit() []ofa.Affine { return f.contents.Levels[0].Norms[:1] }
 
 // calibration runs with the estimated statistics, whose exactness is the engine's own test's concern.
 func (f *fixture) calibration(t *testing.T) {
@@ -317,5 +430,6 @@ func (f *fixture) closed(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, s.Select(0), dynofa.ErrClosed)
 	require.ErrorIs(t, s.Configure(f.space.Smallest()), dynofa.ErrClosed)
+	require.ErrorIs(t, s.SetThreads(1), dynofa.ErrClosed)
 	require.ErrorIs(t, s.Run(context.Background(), nil, nil), dynofa.ErrClosed)
 }

@@ -1,10 +1,6 @@
 package purego
 
-import (
-	"fmt"
-
-	"github.com/dynofa/dynofa/gofacade/ofa"
-)
+import "github.com/dynofa/dynofa/gofacade/ofa"
 
 // Name is what sessions of this engine call themselves.
 const Name = "purego"
@@ -27,24 +23,16 @@ func New(s *ofa.Space, tensor func(string) []float32) *Model {
 	return m
 }
 
-// Plan prepares a Subnet that Space.CheckArch accepts. norms are its batch normalisations in the order of
-// Space.Norms, or nil for the first channels of the supernet's own.
-func (m *Model) Plan(n ofa.Subnet, norms []ofa.Affine) (*Plan[float32], error) {
-	want := m.space.Norms(n)
-	if norms != nil && len(norms) != len(want) {
-		return nil, fmt.Errorf("%d batch normalisations given, the sub-network has %d", len(norms), len(want))
-	}
-	own := make([]affine[float32], len(want))
-	for i, w := range want {
+// Plan prepares a Subnet that Space.CheckArch accepts. norms are its batch normalisations, those of Space.Norms
+// in number, order and channels, or nil for the first channels of the supernet's own.
+func (m *Model) Plan(n ofa.Subnet, norms []ofa.Affine) *Plan[float32] {
+	var own []affine[float32]
+	for i, w := range m.space.Norms(n) {
 		a := m.norms[w.Name]
 		if norms != nil {
 			a = norms[i]
-			if len(a.Scale) != w.Channels || len(a.Shift) != w.Channels {
-				return nil, fmt.Errorf("batch normalisation %s has %d scales and %d shifts, the sub-network has %d channels there",
-					w.Name, len(a.Scale), len(a.Shift), w.Channels)
-			}
 		}
-		own[i] = affine[float32]{a.Scale[:w.Channels], a.Shift[:w.Channels]}
+		own = append(own, affine[float32]{a.Scale[:w.Channels], a.Shift[:w.Channels]})
 	}
-	return plan(m.space, m.w, n, own), nil
+	return plan(m.space, m.w, n, own)
 }

@@ -30,6 +30,7 @@ const (
 // step is one operator of a plan. It reads in and writes out; conv computes a tile's raw results, finish does
 // what follows the convolution (BN, activation, residual, sums for squeeze-excitation).
 type step[T float] struct {
+	part     Part
 	kind     kind
 	src, dst buffer
 	residual buffer // added by finish where hasResidual
@@ -52,7 +53,13 @@ type step[T float] struct {
 	gated       bool // pointwise: multiply the input by the gate
 
 	tiles int
-	macs  int
+}
+
+// Part says what a step is.
+type Part struct {
+	Name  string
+	Block int // number in the supernet, -1 outside blocks
+	MACs  int
 }
 
 // Plan is what a session executes for one Subnet: steps that point into the shared weights. It is immutable
@@ -63,6 +70,12 @@ type Plan[T float] struct {
 	norms   []affine[T] // in the order of Space.Norms
 	classes int
 }
+
+// Parts is the number of steps.
+func (p *Plan[T]) Parts() int { return len(p.steps) }
+
+// Part describes step i.
+func (p *Plan[T]) Part(i int) Part { return p.steps[i].part }
 
 // plan spells out a legal Subnet. norms are those of Space.Norms in that order.
 func plan[T float](s *ofa.Space, w *weights[T], n ofa.Subnet, norms []affine[T]) *Plan[T] {
@@ -76,9 +89,10 @@ func plan[T float](s *ofa.Space, w *weights[T], n ofa.Subnet, norms []affine[T])
 
 	side := ofa.Strided(n.Resolution, s.Stem.Stride)
 	add(step[T]{
+		part: Part{"stem", -1, 27 * s.Stem.Channels * side * side},
 		kind: stemStep, dst: mapA, w: w.stem, in: 27, out: s.Stem.Channels, stride: s.Stem.Channels,
 		inSide: n.Resolution, outSide: side, step: s.Stem.Stride, norm: norm(), act: s.Stem.Act,
-		tiles: tilesOf(side * side), macs: 27 * s.Stem.Channels * side * side,
+		tiles: tilesOf(side * side),
 	})
 	at, other := mapA, mapB
 	blocks := s.Blocks(n)
@@ -89,26 +103,30 @@ func plan[T float](s *ofa.Space, w *weights[T], n ofa.Subnet, norms []affine[T])
 		if b.Expand > 0 {
 			wide = expanded
 			add(step[T]{
+				part: Part{"expand", b.Index, b.In * b.Mid * b.InSide * b.InSide},
 				kind: pointwiseStep, src: at, dst: wide, w: pw.expand, stride: b.MaxMid, in: b.In, out: b.Mid,
 				outSide: b.InSide, norm: norm(), act: b.Act,
-				tiles: tilesOf(b.InSide * b.InSide), macs: b.In * b.Mid * b.InSide * b.InSide,
+				tiles: tilesOf(b.InSide * b.InSide),
 			})
 		}
 		add(step[T]{
+			part: Part{"depthwise", b.Index, b.Kernel * b.Kernel * b.Mid * b.OutSide * b.OutSide},
 			kind: depthwiseStep, src: wide, dst: filtered, w: pw.depthwise[b.Kernel], stride: b.MaxMid, in: b.Mid, out: b.Mid,
 			inSide: b.InSide, outSide: b.OutSide, kernel: b.Kernel, step: b.Stride, norm: norm(), act: b.Act,
-			sums: b.Squeeze > 0, tiles: b.OutSide, macs: b.Kernel * b.Kernel * b.Mid * b.OutSide * b.OutSide,
+			sums: b.Squeeze > 0, tiles: b.OutSide,
 		})
 		if b.Squeeze > 0 {
 			add(step[T]{
+				part: Part{"squeeze and excite", b.Index, 2 * b.Mid * b.Squeeze},
 				kind: squeezeStep, in: b.Mid, outSide: b.OutSide, squeeze: b.Squeeze, squeezeStride: b.MaxSqueeze, stride: b.MaxMid,
 				reduce: pw.reduce, reduceB: pw.reduceB, excite: pw.excite, exciteB: pw.exciteB, tiles: 1,
 			})
 		}
 		add(step[T]{
+			part: Part{"project", b.Index, b.Mid * b.Out * b.OutSide * b.OutSide},
 			kind: pointwiseStep, src: filtered, dst: other, w: pw.project, stride: b.Out, in: b.Mid, out: b.Out,
 			outSide: b.OutSide, norm: norm(), residual: at, hasResidual: b.Residual, gated: b.Squeeze > 0,
-			tiles: tilesOf(b.OutSide * b.OutSide), macs: b.Mid * b.Out * b.OutSide * b.OutSide,
+			tiles: tilesOf(b.OutSide * b.OutSide),
 		})
 		at, other = other, at
 	}
@@ -118,22 +136,25 @@ func plan[T float](s *ofa.Space, w *weights[T], n ofa.Subnet, norms []affine[T])
 		before, w1 = s.Head.Expand, w.headExpand
 	}
 	add(step[T]{
+		part: Part{"head", -1, last.Out * before * last.OutSide * last.OutSide},
 		kind: pointwiseStep, src: at, dst: expanded, w: w1, stride: before, in: last.Out, out: before,
 		outSide: last.OutSide, norm: norm(), act: s.Head.Act,
-		tiles: tilesOf(last.OutSide * last.OutSide), macs: last.Out * before * last.OutSide * last.OutSide,
+		tiles: tilesOf(last.OutSide * last.OutSide),
 	})
-	add(step[T]{kind: poolStep, src: expanded, dst: vector, in: before, out: before, outSide: last.OutSide, tiles: 1})
+	add(step[T]{part: Part{"pool", -1, 0}, kind: poolStep, src: expanded, dst: vector, in: before, out: before, outSide: last.OutSide, tiles: 1})
 	from := vector
 	if s.Head.Expand > 0 {
 		from = features
 		add(step[T]{
+			part: Part{"features", -1, before * s.Head.Features},
 			kind: denseStep, src: vector, dst: features, w: w.features, stride: before, in: before, out: s.Head.Features, act: s.Head.Act,
-			tiles: tilesOf(s.Head.Features), macs: before * s.Head.Features,
+			tiles: tilesOf(s.Head.Features),
 		})
 	}
 	add(step[T]{
+		part: Part{"classifier", -1, s.Classes * s.Head.Features},
 		kind: denseStep, src: from, dst: logits, w: w.classifier, bias: w.bias, stride: s.Head.Features, in: s.Head.Features, out: s.Classes,
-		tiles: tilesOf(s.Classes), macs: s.Classes * s.Head.Features,
+		tiles: tilesOf(s.Classes),
 	})
 	return p
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A step smaller than this many multiply-adds is not worth waking another goroutine for.
@@ -17,16 +18,17 @@ type Session struct {
 	scratch [][]float32 // one a thread
 	plan    *Plan[float32]
 
-	step *step[float32] // what the workers work on
-	next atomic.Int64   // the next tile of it
-	wake []chan struct{}
-	busy sync.WaitGroup
+	threads int            // that take part, the caller's goroutine included
+	step    *step[float32] // what the workers work on
+	next    atomic.Int64   // the next tile of it
+	wake    []chan struct{}
+	busy    sync.WaitGroup
 }
 
 // NewSession makes a session whose arena holds every Subnet up to the given resolution. It starts threads-1
-// goroutines, which Close ends.
+// goroutines, which Close ends; all of them take part until SetThreads says otherwise.
 func (m *Model) NewSession(threads, resolution int) *Session {
-	s := &Session{gemm: m.w.gemm, frame: newFrame[float32](m.space, resolution)}
+	s := &Session{gemm: m.w.gemm, threads: threads, frame: newFrame[float32](m.space, resolution)}
 	for i := range threads {
 		s.scratch = append(s.scratch, make([]float32, scratchSize(m.space)))
 		if i > 0 {
@@ -51,19 +53,28 @@ func (s *Session) Close() {
 	s.wake = nil
 }
 
+// SetThreads makes the following runs use n threads, 1 to those of NewSession.
+func (s *Session) SetThreads(n int) { s.threads = n }
+
 // Use makes p the plan of the following runs.
 func (s *Session) Use(p *Plan[float32]) { s.plan = p }
 
 // Run classifies one image, [r][r][3], into one logit a class. It looks at ctx between steps and allocates
-// nothing.
-func (s *Session) Run(ctx context.Context, image, out []float32) error {
+// nothing. times is nil, or gets the time of each of the plan's parts.
+func (s *Session) Run(ctx context.Context, image, out []float32, times []time.Duration) error {
 	s.frame.image = image
 	defer func() { s.frame.image = nil }()
 	for i := range s.plan.steps {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if times == nil {
+			s.execute(&s.plan.steps[i])
+			continue
+		}
+		start := time.Now()
 		s.execute(&s.plan.steps[i])
+		times[i] = time.Since(start)
 	}
 	copy(out, s.frame.buf[logits][:s.plan.classes])
 	return nil
@@ -72,9 +83,10 @@ func (s *Session) Run(ctx context.Context, image, out []float32) error {
 func (s *Session) execute(st *step[float32]) {
 	s.step = st
 	s.next.Store(0)
-	if st.tiles > 1 && st.macs >= parallelMACs {
-		s.busy.Add(len(s.wake))
-		for _, wake := range s.wake {
+	if st.tiles > 1 && st.part.MACs >= parallelMACs {
+		others := s.wake[:s.threads-1]
+		s.busy.Add(len(others))
+		for _, wake := range others {
 			wake <- struct{}{}
 		}
 	}

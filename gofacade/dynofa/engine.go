@@ -1,0 +1,108 @@
+package dynofa
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dynofa/dynofa/gofacade/bundle"
+	"github.com/dynofa/dynofa/gofacade/internal/purego"
+	"github.com/dynofa/dynofa/gofacade/ofa"
+)
+
+// engine is a bundle as one backend has packed it. Goroutines may share it, apart from close.
+type engine interface {
+	// name is the backend's, such as "native/avx2".
+	name() string
+	// kernels names what it calls, nil where there is nothing to tell.
+	kernels() []string
+	// newSession gets a Config without zeroes.
+	newSession(c Config) (runner, error)
+	// close gives it up; sessions keep what they need.
+	close()
+}
+
+// runner is what a backend does for a Session, which has checked all arguments. On an error the old sub-network
+// stays.
+type runner interface {
+	selectLevel(level int) error
+	// configure gets norms that fit, or nil for the supernet's own. It keeps n only as a copy.
+	configure(n ofa.Subnet, norms []ofa.Affine) error
+	run(ctx context.Context, image, logits []float32) error
+	profile(ctx context.Context, image, logits []float32, times []LayerTime) (int, error)
+	// plan is Ran.Plan of the last run that succeeded.
+	plan() uint64
+	setThreads(n int) error
+	close()
+}
+
+// LayerTime is a part of a run as Profile measured it. Backends cut a run into different parts.
+type LayerTime struct {
+	Name  string        // such as "depthwise"
+	Block int           // number of the block in the supernet, -1 outside blocks
+	MACs  int64         // multiply-adds
+	Time  time.Duration // wall clock
+}
+
+const nativePrefix = "native/"
+
+// Backends lists the engines of this build and CPU, best first: "native/" with each instruction set where cgo and
+// the platform (Linux on amd64 or arm64) allow it, and "purego".
+func Backends() []string {
+	var names []string
+	for _, isa := range nativeISAs() {
+		names = append(names, nativePrefix+isa)
+	}
+	return append(names, purego.Name)
+}
+
+// openEngine makes the engine that Config.Backend asks for.
+func openEngine(backend string, b *bundle.Bundle, levels []bundle.Level) (engine, error) {
+	native := len(nativeISAs()) > 0
+	switch {
+	case native && (backend == "" || backend == "native"):
+		return openNative("", b)
+	case backend == "" || backend == purego.Name:
+		return openPurego(b, levels), nil
+	case slices.Contains(Backends(), backend):
+		return openNative(strings.TrimPrefix(backend, nativePrefix), b)
+	}
+	return nil, fmt.Errorf("no backend %q in this build on this CPU, expected one of %q", backend, Backends())
+}
+
+// same says whether Config.Backend of a session asks for the engine that the model has.
+func same(backend string, e engine) bool {
+	return backend == "" || backend == e.name() || backend == "native" && strings.HasPrefix(e.name(), nativePrefix)
+}
+
+// planID is equal for equal sub-networks with equally chosen batch normalisation, whatever the backend: FNV-1a
+// over the numbers of the canonical form, begun with a tag for the normalisation. native/src/plan.c has the same.
+func planID(s *ofa.Space, n ofa.Subnet, tag uint64) uint64 {
+	h := mix(fnvOffset^tag, uint64(n.Resolution))
+	for _, list := range [...]struct{ given, legal []int }{{n.Kernels, s.Kernels}, {n.Expands, s.Expands}} {
+		slot := 0
+		for i := range s.Stages {
+			for j := range s.Stages[i].MaxDepth() {
+				v := list.legal[0]
+				if j < n.Depths[i] {
+					v = list.given[slot]
+				}
+				h = mix(h, uint64(v))
+				slot++
+			}
+		}
+	}
+	for _, d := range n.Depths {
+		h = mix(h, uint64(d))
+	}
+	return h
+}
+
+const (
+	fnvOffset = 0xcbf29ce484222325
+	fnvPrime  = 0x100000001b3
+)
+
+func mix(h, v uint64) uint64 { return (h ^ v) * fnvPrime }

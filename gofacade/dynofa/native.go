@@ -1,0 +1,115 @@
+//go:build cgo && linux && (amd64 || arm64)
+
+package dynofa
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dynofa/dynofa/gofacade/bundle"
+	"github.com/dynofa/dynofa/gofacade/internal/capi"
+	"github.com/dynofa/dynofa/gofacade/ofa"
+)
+
+// nativeISAs lists the instruction sets that the native engine can use here, best first.
+func nativeISAs() []string {
+	var names []string
+	for _, isa := range capi.ISAs() {
+		if isa.Present {
+			names = append(names, isa.Name)
+		}
+	}
+	slices.Reverse(names)
+	return names
+}
+
+// cModel is the native engine.
+type cModel struct{ model *capi.Model }
+
+// openNative packs a bundle for the given instruction set, or for the best.
+func openNative(isa string, b *bundle.Bundle) (engine, error) {
+	m, err := capi.OpenMemory(b.Bytes(), capi.Config{ISA: isa})
+	if err != nil {
+		return nil, err
+	}
+	return &cModel{m}, nil
+}
+
+func (m *cModel) name() string { return nativePrefix + m.model.ISA() }
+
+func (m *cModel) kernels() []string { return m.model.Kernels() }
+
+func (m *cModel) close() { m.model.Free() }
+
+func (m *cModel) newSession(c Config) (runner, error) {
+	var mask uint64
+	for _, cpu := range c.Affinity {
+		if cpu < 0 || cpu > 63 {
+			return nil, fmt.Errorf("Affinity names CPU %d, expected 0 to 63", cpu)
+		}
+		mask |= 1 << cpu
+	}
+	s, err := m.model.NewSession(capi.Config{
+		Threads: uint32(c.Threads), MaxThreads: uint32(c.MaxThreads), MaxResolution: uint32(c.MaxResolution), Affinity: mask,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &cSession{session: s}, nil
+}
+
+type cSession struct {
+	session *capi.Session
+	norms   []float32
+	times   []capi.LayerTime
+}
+
+func (s *cSession) selectLevel(level int) error { return s.session.Select(uint32(level)) }
+
+func (s *cSession) configure(n ofa.Subnet, norms []ofa.Affine) error {
+	s.norms = s.norms[:0]
+	for _, a := range norms {
+		s.norms = append(append(s.norms, a.Scale...), a.Shift...)
+	}
+	flat := s.norms
+	if norms == nil {
+		flat = nil
+	}
+	return s.session.Configure(n.Resolution, n.Kernels, n.Expands, n.Depths, flat)
+}
+
+func (s *cSession) run(ctx context.Context, image, logits []float32) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.session.Run(image, logits)
+}
+
+func (s *cSession) profile(ctx context.Context, image, logits []float32, times []LayerTime) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	if len(s.times) < len(times) || s.times == nil {
+		s.times = make([]capi.LayerTime, max(1, len(times)))
+	}
+	n, err := s.session.RunTimed(image, logits, s.times)
+	if err != nil {
+		return 0, err
+	}
+	for i := range min(n, len(times)) {
+		t := &s.times[i]
+		times[i] = LayerTime{t.Name(), int(t.Block), int64(t.MACs), time.Duration(t.Nanoseconds)}
+	}
+	return n, nil
+}
+
+func (s *cSession) plan() uint64 {
+	plan, _ := s.session.Ran()
+	return plan
+}
+
+func (s *cSession) setThreads(n int) error { return s.session.SetThreads(uint32(n)) }
+
+func (s *cSession) close() { s.session.Free() }
