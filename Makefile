@@ -3,7 +3,7 @@
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test deps deps-train install fuzz-c lint clean
+.PHONY: help build demo bench-peers test deps deps-train install fuzz-c lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -15,6 +15,9 @@ build: ## build bin/dynofa
 
 demo: build ## classify real images at every level, then govern live under contention
 	bin/dynofa demo
+
+bench-peers: ## measure beside other engines (installs them into bench/peers/.venv); writes docs/performance.md
+	cd bench/peers && go run . -install -markdown ../../docs/performance.md -plot ../../docs/img/peers.svg -json .cache/peers.json
 
 test: ## everything that CI runs, quick checks first; says what it skips
 	@.ci/test
