@@ -29,6 +29,24 @@ type engine struct {
 var engines = []engine{
 	{name: "dynofa", title: "dynofa", layout: "nhwc", file: "dofa", build: buildDynofa},
 	{name: "onnxruntime", title: "ONNX Runtime", layout: "nchw", file: "onnx", build: buildONNXRuntime},
+	{name: "openvino", title: "OpenVINO", layout: "nchw", file: "onnx", build: buildOpenVINO},
+	python("litert", "LiteRT", "nhwc", "ai_edge_litert.interpreter", "onnx"),
+	python("ncnn", "ncnn", "nchw", "ncnn", "onnx"),
+	python("mnn", "MNN", "nchw", "MNN"),
+}
+
+// python is an engine by the adapter workers/peer_NAME.py, which needs the modules.
+func python(name, title, layout string, modules ...string) engine {
+	return engine{
+		name: name, title: title, layout: layout, file: name,
+		build: func(s *shop) ([]string, error) {
+			return []string{s.python(), filepath.Join(s.folder, "workers", "worker.py"), name},
+				s.run(s.folder, s.python(), "-c", "import "+strings.Join(modules, ", "))
+		},
+		convert: func(s *shop, onnx, out string) error {
+			return s.run(s.folder, s.python(), filepath.Join("workers", "worker.py"), name, "convert", onnx, out)
+		},
+	}
 }
 
 // ortHeader is the module that carries ONNX Runtime's C header, which the Python package leaves out. The library
@@ -67,13 +85,21 @@ func buildONNXRuntime(s *shop) ([]string, error) {
 	return s.compile("onnxruntime", "-I"+module.Dir, link, "-Wl,-rpath,"+filepath.Dir(link))
 }
 
+func buildOpenVINO(s *shop) ([]string, error) {
+	lib, err := s.pythonFile("openvino/libs/libopenvino_c.so.*")
+	if err != nil {
+		return nil, err
+	}
+	return s.compile("openvino", lib, "-Wl,-rpath,"+filepath.Dir(lib))
+}
+
 // shop makes everything that a measurement needs: programs, models, images.
 type shop struct {
-	root    string // of the repository
-	folder  string // this one
-	cache   string
-	pythons []string // environments in which engines may be, the first that has one serves
-	made    map[string]*network
+	root         string // of the repository
+	folder       string // this one
+	cache        string
+	environments []string // environments in which engines may be, the first that has one serves
+	made         map[string]*network
 }
 
 func newShop() (*shop, error) {
@@ -86,7 +112,7 @@ func newShop() (*shop, error) {
 		return nil, errors.New("run this in bench/peers of the repository")
 	}
 	s := &shop{root: root, folder: folder, cache: filepath.Join(folder, ".cache")}
-	s.pythons = []string{filepath.Join(folder, ".venv"), filepath.Join(root, ".venv")}
+	s.environments = []string{filepath.Join(folder, ".venv"), filepath.Join(root, ".venv")}
 	return s, os.MkdirAll(filepath.Join(s.cache, "bin"), 0o755)
 }
 
@@ -102,13 +128,22 @@ func (s *shop) output(dir, name string, arguments ...string) ([]byte, error) {
 	return out, err
 }
 
+// run is output for commands whose output is of no interest.
+func (s *shop) run(dir, name string, arguments ...string) error {
+	_, err := s.output(dir, name, arguments...)
+	return err
+}
+
+// python is the interpreter of the engines' own environment.
+func (s *shop) python() string { return filepath.Join(s.environments[0], "bin", "python") }
+
 // native builds libdynofa.a as it is released.
 func (s *shop) native() (string, error) {
 	dir := filepath.Join(s.cache, "native")
-	if _, err := s.output(s.root, "cmake", "-S", ".", "-B", dir, "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_TESTING=OFF"); err != nil {
+	if err := s.run(s.root, "cmake", "-S", ".", "-B", dir, "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_TESTING=OFF"); err != nil {
 		return "", err
 	}
-	if _, err := s.output(s.root, "cmake", "--build", dir, "--target", "dynofa_static", "-j", fmt.Sprint(runtime.NumCPU())); err != nil {
+	if err := s.run(s.root, "cmake", "--build", dir, "--target", "dynofa_static", "-j", fmt.Sprint(runtime.NumCPU())); err != nil {
 		return "", err
 	}
 	return filepath.Join(dir, "native", "libdynofa.a"), nil
@@ -118,7 +153,7 @@ func (s *shop) native() (string, error) {
 func (s *shop) compile(name string, flags ...string) ([]string, error) {
 	program := filepath.Join(s.cache, "bin", name)
 	arguments := append([]string{"-O2", "-std=c11", "-Wall", "-Wextra", "-o", program, "workers/worker.c", "workers/" + name + ".c"}, flags...)
-	if _, err := s.output(s.folder, "cc", arguments...); err != nil {
+	if err := s.run(s.folder, "cc", arguments...); err != nil {
 		return nil, err
 	}
 	return []string{program}, nil
@@ -128,14 +163,14 @@ func (s *shop) compile(name string, flags ...string) ([]string, error) {
 func (s *shop) buildPeak() ([]string, error) {
 	tests := filepath.Join(s.root, "kernels", "tests")
 	program := filepath.Join(s.cache, "bin", "peak")
-	_, err := s.output(s.folder, "cc", "-O2", "-std=c11", "-Wall", "-Wextra", "-o", program, "-I"+tests,
+	err := s.run(s.folder, "cc", "-O2", "-std=c11", "-Wall", "-Wextra", "-o", program, "-I"+tests,
 		"-I"+filepath.Join(s.root, "kernels", "include"), "workers/peak.c", filepath.Join(tests, "peak.c"), "-pthread")
 	return []string{program}, err
 }
 
 // pythonFile finds a file of an installed Python package.
 func (s *shop) pythonFile(pattern string) (string, error) {
-	for _, env := range s.pythons {
+	for _, env := range s.environments {
 		found, err := filepath.Glob(filepath.Join(env, "lib", "python*", "site-packages", filepath.FromSlash(pattern)))
 		if err != nil {
 			return "", err
@@ -156,7 +191,7 @@ func (s *shop) model(e *engine, n *network) (string, error) {
 		return n.onnx, nil
 	}
 	out := strings.TrimSuffix(n.onnx, "onnx") + e.file
-	if newer(out, n.onnx) && newer(out, filepath.Join(s.folder, "workers", e.name+".py")) {
+	if newer(out, n.onnx) && newer(out, filepath.Join(s.folder, "workers", "peer_"+e.name+".py")) {
 		return out, nil
 	}
 	return out, e.convert(s, n.onnx, out)

@@ -11,10 +11,10 @@ import (
 
 // install puts every line of requirements.txt by itself into .venv, so that one that cannot be had leaves the others.
 func (s *shop) install(stderr io.Writer) error {
-	env := s.pythons[0]
-	python := filepath.Join(env, "bin", "python")
+	env := s.environments[0]
+	python := s.python()
 	if _, err := os.Stat(python); err != nil {
-		if _, err := s.output(s.folder, "python3", "-m", "venv", env); err != nil {
+		if err := s.run(s.folder, "python3", "-m", "venv", env); err != nil {
 			return err
 		}
 	}
@@ -30,7 +30,7 @@ func (s *shop) install(stderr io.Writer) error {
 			continue
 		}
 		arguments = append([]string{"-m", "pip", "install", "-q", "--disable-pip-version-check"}, arguments...)
-		if _, err := s.output(s.folder, python, arguments...); err != nil {
+		if err := s.run(s.folder, python, arguments...); err != nil {
 			fmt.Fprintf(stderr, "SKIPPED: pip could not install %s: %v\n", strings.TrimSpace(requirement), err)
 		}
 	}

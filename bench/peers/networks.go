@@ -30,7 +30,7 @@ type network struct {
 func (s *shop) networks(names []string) ([]*network, error) {
 	if s.made == nil {
 		s.made = map[string]*network{}
-		if _, err := s.output(s.root, "go", "run", "./bench/fixture", "eight", filepath.Join(s.cache, "networks")); err != nil {
+		if err := s.run(s.root, "go", "run", "./bench/fixture", "eight", filepath.Join(s.cache, "networks")); err != nil {
 			return nil, err
 		}
 	}
