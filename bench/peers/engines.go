@@ -29,6 +29,7 @@ type engine struct {
 var engines = []engine{
 	{name: "dynofa", title: "dynofa", layout: "nhwc", file: "dofa", build: buildDynofa},
 	{name: "onnxruntime", title: "ONNX Runtime", layout: "nchw", file: "onnx", build: buildONNXRuntime},
+	{name: "onednn", title: "oneDNN", layout: "nchw", file: "onednn", build: buildOneDNN, convert: convertByPython},
 	{name: "openvino", title: "OpenVINO", layout: "nchw", file: "onnx", build: buildOpenVINO},
 	python("litert", "LiteRT", "nhwc", "ai_edge_litert.interpreter", "onnx"),
 	python("ncnn", "ncnn", "nchw", "ncnn", "onnx"),
@@ -43,10 +44,13 @@ func python(name, title, layout string, modules ...string) engine {
 			return []string{s.python(), filepath.Join(s.folder, "workers", "worker.py"), name},
 				s.run(s.folder, s.python(), "-c", "import "+strings.Join(modules, ", "))
 		},
-		convert: func(s *shop, onnx, out string) error {
-			return s.run(s.folder, s.python(), filepath.Join("workers", "worker.py"), name, "convert", onnx, out)
-		},
+		convert: convertByPython,
 	}
+}
+
+// convertByPython has workers/peer_NAME.py convert, NAME being the extension of out.
+func convertByPython(s *shop, onnx, out string) error {
+	return s.run(s.folder, s.python(), filepath.Join("workers", "worker.py"), strings.TrimPrefix(filepath.Ext(out), "."), "convert", onnx, out)
 }
 
 // ortHeader is the module that carries ONNX Runtime's C header, which the Python package leaves out. The library
@@ -58,7 +62,7 @@ func buildDynofa(s *shop) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.compile("dynofa", "-I"+filepath.Join(s.root, "native", "include"), lib, "-lm", "-pthread")
+	return s.compile("dynofa.c", "-I"+filepath.Join(s.root, "native", "include"), lib, "-lm", "-pthread")
 }
 
 func buildONNXRuntime(s *shop) ([]string, error) {
@@ -82,7 +86,17 @@ func buildONNXRuntime(s *shop) ([]string, error) {
 	if err := os.Symlink(lib, link); err != nil {
 		return nil, err
 	}
-	return s.compile("onnxruntime", "-I"+module.Dir, link, "-Wl,-rpath,"+filepath.Dir(link))
+	return s.compile("onnxruntime.c", "-I"+module.Dir, link, "-Wl,-rpath,"+filepath.Dir(link))
+}
+
+// buildOneDNN needs the headers too, which that package alone puts beside the library.
+func buildOneDNN(s *shop) ([]string, error) {
+	env := s.environments[0]
+	lib := filepath.Join(env, "lib", "libdnnl.so.3")
+	if _, err := os.Stat(filepath.Join(env, "include", "dnnl.hpp")); err != nil {
+		return nil, errors.New("onednn-devel-cpu-gomp is not in .venv; -install installs it")
+	}
+	return s.compile("onednn.cc", "-I"+filepath.Join(env, "include"), lib, "-fopenmp", "-Wl,-rpath,"+filepath.Dir(lib))
 }
 
 func buildOpenVINO(s *shop) ([]string, error) {
@@ -90,7 +104,7 @@ func buildOpenVINO(s *shop) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.compile("openvino", lib, "-Wl,-rpath,"+filepath.Dir(lib))
+	return s.compile("openvino.c", lib, "-Wl,-rpath,"+filepath.Dir(lib))
 }
 
 // shop makes everything that a measurement needs: programs, models, images.
@@ -149,14 +163,16 @@ func (s *shop) native() (string, error) {
 	return filepath.Join(dir, "native", "libdynofa.a"), nil
 }
 
-// compile builds the adapter workers/NAME.c.
-func (s *shop) compile(name string, flags ...string) ([]string, error) {
-	program := filepath.Join(s.cache, "bin", name)
-	arguments := append([]string{"-O2", "-std=c11", "-Wall", "-Wextra", "-o", program, "workers/worker.c", "workers/" + name + ".c"}, flags...)
-	if err := s.run(s.folder, "cc", arguments...); err != nil {
-		return nil, err
+// compile builds an adapter of workers/, in C or C++.
+func (s *shop) compile(source string, flags ...string) ([]string, error) {
+	compiler, language := "cc", "c"
+	if filepath.Ext(source) == ".cc" {
+		compiler, language = "c++", "c++"
 	}
-	return []string{program}, nil
+	program := filepath.Join(s.cache, "bin", strings.TrimSuffix(source, filepath.Ext(source)))
+	arguments := append([]string{"-O2", "-Wall", "-Wextra", "-o", program, "-x", "c", "workers/worker.c",
+		"-x", language, "workers/" + source, "-x", "none"}, flags...)
+	return []string{program}, s.run(s.folder, compiler, arguments...)
 }
 
 // buildPeak builds the program that measures the FMA peak.

@@ -165,7 +165,7 @@ func (r *report) times(threads int) table {
 		head = append(head, "speed-up")
 	}
 	for _, e := range r.Engines[1:] {
-		head = append(head, e.Title+" ms", "% of peak", "ratio")
+		head = append(head, e.Title+" ms", "ratio")
 	}
 	rows := table{head}
 	for _, n := range r.Networks {
@@ -176,9 +176,9 @@ func (r *report) times(threads int) table {
 		}
 		for _, e := range r.Engines[1:] {
 			if c := n.Engines[e.Name]; c != nil {
-				row = append(row, fmt.Sprintf("%.2f", c.MS[threads]), percent(c.OfPeak[threads]), fmt.Sprintf("%.2f", c.Ratio[threads]))
+				row = append(row, fmt.Sprintf("%.2f", c.MS[threads]), fmt.Sprintf("%.2f", c.Ratio[threads]))
 			} else {
-				row = append(row, "-", "-", "-")
+				row = append(row, "-", "-")
 			}
 		}
 		rows = append(rows, row)
@@ -196,7 +196,7 @@ func (r *report) times(threads int) table {
 		if g := r.Geomean[e.Name]; g != nil {
 			text = fmt.Sprintf("%.2f", g[threads])
 		}
-		last = append(last, "", "", text)
+		last = append(last, "", text)
 	}
 	return append(rows, last)
 }

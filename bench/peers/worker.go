@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// A worker that says nothing for longer hangs; loading and the first run are what may take long.
+// A worker that says nothing for longer hangs; loading and blocks of runs on a busy machine are what may take long.
 const (
 	patience    = 2 * time.Minute
 	longestLine = 1 << 20
@@ -29,13 +29,15 @@ type worker struct {
 	in    io.WriteCloser
 	lines chan string // closed at the end of its output
 	said  *tail
+	limit time.Duration // of an answer
+	wait  func() error  // for the end of the process, any number of times
 }
 
 // start starts a program that answers each line of its input by one line of JSON.
 func start(name string, argv []string) (*worker, error) {
-	w := &worker{name: name, cmd: exec.Command(argv[0], argv[1:]...), lines: make(chan string), said: &tail{}}
+	w := &worker{name: name, cmd: exec.Command(argv[0], argv[1:]...), lines: make(chan string), said: &tail{}, limit: patience}
 	w.cmd.Stderr = w.said
-	w.cmd.Env = append(os.Environ(), "PYTHONUNBUFFERED=1", "PYTHONDONTWRITEBYTECODE=1")
+	w.cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
 	in, err := w.cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -48,6 +50,7 @@ func start(name string, argv []string) (*worker, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	w.in = in
+	w.wait = sync.OnceValue(w.cmd.Wait)
 	go func() {
 		defer close(w.lines)
 		s := bufio.NewScanner(out)
@@ -55,34 +58,43 @@ func start(name string, argv []string) (*worker, error) {
 		for s.Scan() {
 			w.lines <- s.Text()
 		}
+		if s.Err() != nil { // nobody reads the rest
+			fmt.Fprintf(w.said, "\n%v\n", s.Err())
+			_ = w.cmd.Process.Kill()
+		}
 	}()
 	return w, nil
 }
 
 // answer reads one line of JSON into v, which must know all its fields.
 func (w *worker) answer(v any) error {
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(w.limit)
 	defer timer.Stop()
 	select {
 	case line, ok := <-w.lines:
 		if !ok {
+			_ = w.cmd.Process.Kill() // it may have closed its output only
+			_ = w.wait()             // the reason is in what it said
 			return fmt.Errorf("%s: ended: %s", w.name, w.said.last())
 		}
 		d := json.NewDecoder(strings.NewReader(line))
 		d.DisallowUnknownFields()
-		if err := d.Decode(v); err != nil {
+		err := d.Decode(v)
+		if err == nil && d.More() {
+			err = errors.New("expected one JSON object")
+		}
+		if err != nil {
 			return fmt.Errorf("%s: said %.80q: %w", w.name, line, err)
 		}
 		return nil
 	case <-timer.C:
-		return fmt.Errorf("%s: no answer in %v", w.name, patience)
+		return fmt.Errorf("%s: no answer in %v", w.name, w.limit)
 	}
 }
 
+// ask writes a line and reads the answer. A worker that no longer reads has no answer either.
 func (w *worker) ask(question string, v any) error {
-	if _, err := io.WriteString(w.in, question+"\n"); err != nil {
-		return fmt.Errorf("%s: ended: %s", w.name, w.said.last())
-	}
+	_, _ = io.WriteString(w.in, question+"\n")
 	return w.answer(v)
 }
 
@@ -186,7 +198,7 @@ func (w *worker) close() error {
 	defer timer.Stop()
 	for range w.lines { // so that its reader ends
 	}
-	return errors.Join(err, w.cmd.Wait())
+	return errors.Join(err, w.wait())
 }
 
 // tail keeps the end of what a process says.

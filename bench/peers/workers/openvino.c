@@ -1,8 +1,8 @@
-/* OpenVINO through its C API. The Python package brings the library but no C header, so what is used of
- * the API is declared here.
+/* OpenVINO through its C API. The Python package brings the library but no C header, so what is
+ * used of the API is declared here.
  *
- * One stream, the latency hint, float32 (the default may be bfloat16), no second hardware thread of a
- * core. The static shape is set before compilation. */
+ * One stream, the latency hint, float32 (the default may be bfloat16), no second hardware thread of
+ * a core. The static shape is set before compilation. */
 #include "worker.h"
 
 #include <stdint.h>
