@@ -12,19 +12,39 @@ typedef struct cut {
     uint32_t bands;
 } cut;
 
+/* The share of its time that a thread is busy, with `panels` panels in `groups` groups. */
+static double busy(uint32_t panels, uint32_t groups, uint32_t threads) {
+    size_t most = ceil_div(groups, threads) * ceil_div(panels, groups);
+    return (double)panels / (double)(most * threads);
+}
+
+/* Groups of about GROUP_PANELS panels, as many as keep the threads busy. */
+static uint32_t groups_of(uint32_t panels, uint32_t threads) {
+    uint32_t least = (uint32_t)ceil_div(panels, GROUP_PANELS), best = least;
+    for (uint32_t g = least; g <= panels && g < least + 2 * threads && threads > 1; g++)
+        if (busy(panels, g, threads) > busy(panels, best, threads))
+            best = g;
+    return best;
+}
+
 static cut cut_of(const block *b, uint32_t threads) {
     cut c = {.panels = (uint32_t)ceil_div(b->mid, DYNK_PANEL)};
-    c.groups = (uint32_t)ceil_div(c.panels, GROUP_PANELS);
     size_t rows = size_max(RING_FLOATS / (b->in_side * filter_pixel(GROUP)), b->kernel);
     size_t chunk = size_min((rows - b->kernel) / b->stride + 1, b->out_side);
     c.chunks = (uint32_t)ceil_div(b->out_side, chunk);
     c.chunk = (uint32_t)ceil_div(b->out_side, c.chunks);
     c.chunks = (uint32_t)ceil_div(b->out_side, c.chunk);
     c.ring = (c.chunk - 1) * b->stride + b->kernel;
-    /* A band expands up to kernel - stride rows of its neighbour again, so cut only where the
-     * groups alone would leave threads idle. */
-    bool even = c.groups % threads == 0 || c.groups >= 4 * threads;
-    c.bands = even ? 1 : (uint32_t)size_min(threads, c.chunks);
+    c.groups = groups_of(c.panels, threads);
+    c.bands = 1;
+    /* Bands keep all threads busy, but expand up to kernel - stride rows of their neighbours again.
+     */
+    uint32_t again = b->expand ? (b->kernel - b->stride) * (threads - 1) : 0;
+    double of_bands = (double)b->in_side / (double)(b->in_side + again);
+    if (c.chunks >= threads && of_bands > busy(c.panels, c.groups, threads)) {
+        c.groups = groups_of(c.panels, 1);
+        c.bands = threads;
+    }
     return c;
 }
 
@@ -51,7 +71,7 @@ typedef struct step {
     /* Of dense layers, and of the head */
     const matrix *weight;
     const float *bias;
-    uint32_t in, out;
+    uint32_t in, out, tiles;
     dynk_act act;
 } step;
 
@@ -177,21 +197,25 @@ static void depthwise_tile(void *argument, uint32_t thread, uint32_t tile) {
     }
 }
 
-/* Outputs of a dense layer, DENSE_PANELS panels a tile. */
-enum { DENSE_PANELS = 4, DENSE_TILE = DENSE_PANELS * DYNK_PANEL };
+/* A dense layer smaller than DENSE_SMALL multiply-adds is done before another thread has begun. */
+enum { DENSE_PANELS = 4, DENSE_SMALL = 16 * 1024 };
 
 static void dense_tile(void *argument, uint32_t thread, uint32_t tile) {
     const step *t = argument;
-    size_t first = (size_t)tile * DENSE_TILE;
+    const matrix *w = t->weight;
+    uint32_t panels = (uint32_t)ceil_div(t->out, DYNK_PANEL);
+    uint32_t from = part(panels, tile, t->tiles);
+    size_t first = (size_t)from * DYNK_PANEL;
+    size_t end = (size_t)part(panels, tile + 1, t->tiles) * DYNK_PANEL;
     (void)thread;
     dynk_dense_args a = {
         .x = t->from,
-        .weight = t->weight->weight + tile * DENSE_PANELS * t->weight->w_panel,
+        .weight = w->weight + from * w->w_panel,
         .bias = t->bias == NULL ? NULL : t->bias + first,
         .y = t->to + first,
         .in = t->in,
-        .out = size_min(DENSE_TILE, t->out - first),
-        .w_panel = t->weight->w_panel,
+        .out = size_min(end, t->out) - first,
+        .w_panel = w->w_panel,
         .act = t->act,
     };
     t->s->model->table.dense.fn.dense(&a);
@@ -257,16 +281,20 @@ static void head_tile(void *argument, uint32_t thread, uint32_t tile) {
     dynofa_session *s = t->s;
     const plan *p = s->plan;
     float *own = s->lane[thread].ring;
-    size_t first = (size_t)tile * GROUP, pixels = (size_t)p->last_side * p->last_side;
+    uint32_t panels = (uint32_t)ceil_div(t->out, DYNK_PANEL);
+    uint32_t from = part(panels, tile, t->tiles);
+    size_t first = (size_t)from * DYNK_PANEL;
+    size_t end = (size_t)part(panels, tile + 1, t->tiles) * DYNK_PANEL;
+    size_t pixels = (size_t)p->last_side * p->last_side;
     dynk_pointwise_args a = {
         .x = t->from,
-        .weight = t->weight->weight + tile * GROUP_PANELS * t->weight->w_panel,
+        .weight = t->weight->weight + from * t->weight->w_panel,
         .scale = p->head.scale + first,
         .shift = p->head.shift + first,
         .y = own,
         .pixels = pixels,
         .in = t->in,
-        .out = size_min(GROUP, t->out - first),
+        .out = size_min(end, t->out) - first,
         .x_pix = map_pixel(t->in),
         .w_panel = t->weight->w_panel,
         .y_pix = filter_pixel(GROUP),
@@ -301,7 +329,10 @@ static void do_dense(step *t, const matrix *weight, const float *bias, uint32_t 
     t->in = in;
     t->out = out;
     t->act = act;
-    do_step(t, (uint32_t)ceil_div(out, DENSE_TILE), dense_tile, kind, (uint64_t)in * out);
+    uint64_t macs = (uint64_t)in * out;
+    uint32_t panels = (uint32_t)ceil_div(out, DYNK_PANEL), threads = t->s->threads;
+    t->tiles = threads == 1 || macs < DENSE_SMALL ? 1 : groups_of(panels, threads);
+    do_step(t, t->tiles, dense_tile, kind, macs);
 }
 
 static void do_squeeze_excitation(dynofa_session *s, const plan_block *pb, uint32_t chunks) {
@@ -340,7 +371,8 @@ static void do_head(dynofa_session *s, const float *from) {
     step t = {.s = s, .from = from, .to = s->vector, .in = p->last_channels, .act = sp->head_act};
     t.weight = expand ? &m->head_expand : &m->features;
     t.out = expand ? sp->head_expand : sp->head_features;
-    do_step(&t, (uint32_t)ceil_div(t.out, GROUP), head_tile, DYNOFA_LAYER_HEAD,
+    t.tiles = groups_of((uint32_t)ceil_div(t.out, DYNK_PANEL), s->threads);
+    do_step(&t, t.tiles, head_tile, DYNOFA_LAYER_HEAD,
             (uint64_t)p->last_side * p->last_side * t.in * t.out);
     t.from = s->vector;
     if (expand) {
