@@ -71,6 +71,7 @@ DYNK_INLINE void pointwise_tile(const dynk_pointwise_args *a, const pointwise_pa
         sum[i] = vf_zero();
     const float *x = a->x + pixel * x_pix, *w = g->weight, *gate = a->gate, *next = g->next;
     float *scaled = a->scratch;
+    DYNK_TWICE
     for (size_t i = a->in; i > 0; i--) {
         __builtin_prefetch(next, 0, 2);
         vf weight[POINTWISE_MOST];
