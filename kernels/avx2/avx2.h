@@ -11,7 +11,7 @@
 #define DYNK_INLINE static inline DYNK_FLATTEN DYNK_TARGET
 
 typedef __m256 vf;
-enum { VF_LANES = 8 };
+enum { VF_LANES = 8, VF_REGISTERS = 16 };
 
 DYNK_INLINE vf vf_zero(void) {
     return _mm256_setzero_ps();

@@ -11,7 +11,7 @@
 #define DYNK_INLINE static inline DYNK_FLATTEN DYNK_TARGET
 
 typedef __m512 vf;
-enum { VF_LANES = 16 };
+enum { VF_LANES = 16, VF_REGISTERS = 32 };
 
 DYNK_INLINE vf vf_zero(void) {
     return _mm512_setzero_ps();

@@ -11,7 +11,7 @@
 #define DYNK_INLINE static inline DYNK_FLATTEN
 
 typedef float32x4_t vf;
-enum { VF_LANES = 4 };
+enum { VF_LANES = 4, VF_REGISTERS = 32 };
 
 DYNK_INLINE vf vf_zero(void) {
     return vdupq_n_f32(0);

@@ -37,6 +37,9 @@ DYNK_INLINE void dwconv_finish(const dynk_dwconv_args *a, dwconv_channels *g, co
 DYNK_INLINE void dwconv_block(const dynk_dwconv_args *a, dwconv_channels *g, size_t i, size_t col,
                               size_t cols, size_t k, size_t stride, int border) {
     const size_t half = k / 2, x_pix = a->x_pix, span = (cols - 1) * stride + k;
+    /* Else each offset is kept for the next row, in a spilled register; but where weights and sums
+     * fill 16 vector registers, the spills measured faster. */
+    const int opaque = VF_REGISTERS > 16 || k + stride < 7;
     vf sum[8];
     DYNK_UNROLL
     for (size_t j = 0; j < cols; j++)
@@ -63,7 +66,8 @@ DYNK_INLINE void dwconv_block(const dynk_dwconv_args *a, dwconv_channels *g, siz
                         sum[(t - v) / stride] = vf_fma(x, weight[v], sum[(t - v) / stride]);
             }
             at += x_pix;
-            DYNK_OPAQUE(at); /* or each offset is kept for the next row, in a spilled register */
+            if (opaque)
+                DYNK_OPAQUE(at);
         }
     }
     if (g->act.clamped)

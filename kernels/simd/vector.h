@@ -5,6 +5,7 @@
  *
  * What <isa>.h defines
  *   vf, VF_LANES                 a vector of floats; VF_LANES divides DYNK_PANEL
+ *   VF_REGISTERS                 how many of them the CPU has names for
  *   vf_zero vf_set1 vf_load vf_store vf_add vf_mul vf_max vf_min
  *   vf_fma(a, b, c)              a * b + c, rounded once
  *   vf_max(a, b), vf_min(a, b)   give b if b is NaN
