@@ -38,6 +38,7 @@ func start(name string, argv []string) (*worker, error) {
 	w := &worker{name: name, cmd: exec.Command(argv[0], argv[1:]...), lines: make(chan string), said: &tail{}, limit: patience}
 	w.cmd.Stderr = w.said
 	w.cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
+	w.cmd.WaitDelay = time.Second // a process that it leaves behind may keep its pipes open
 	in, err := w.cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -196,8 +197,10 @@ func (w *worker) close() error {
 	err := w.in.Close()
 	timer := time.AfterFunc(5*time.Second, func() { _ = w.cmd.Process.Kill() })
 	defer timer.Stop()
-	for range w.lines { // so that its reader ends
-	}
+	go func() {
+		for range w.lines { // so that its reader ends
+		}
+	}()
 	return errors.Join(err, w.wait())
 }
 
