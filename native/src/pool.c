@@ -203,8 +203,8 @@ uint64_t pool_now(void) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Between 5 ms, a few slices of the scheduler, and 1 s. */
-enum { ALONE_LEAST = 5000000, ALONE_MOST = 1000000000, PATIENCE = 100000 };
+/* Between 10 ms, a few slices of the scheduler, and 1 s. */
+enum { ALONE_LEAST = 10000000, ALONE_MOST = 1000000000, PATIENCE = 100000 };
 
 /* What the wait for the last tiles tells of the other cores. */
 static void judge(pool *p, uint64_t began, uint64_t waited_from) {
