@@ -26,11 +26,17 @@ func main() {
 	}
 	switch err := run(os.Args[1:], os.Stdout, os.Stderr); {
 	case errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, errWrong):
+		fmt.Fprintln(os.Stderr, "peers:", err)
+		os.Exit(1)
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(2)
 	}
 }
+
+// errWrong is the error of a measurement that ended well but for engines that compute something else.
+var errWrong = errors.New("not all engines agree on the logits")
 
 type options struct {
 	networks, engines, busy string
@@ -146,7 +152,10 @@ func run(arguments []string, stdout, stderr io.Writer) error {
 	}
 	_ = bar.Finish()
 	r.summarise(p.engines, p.threads)
-	return output(o, r, p.threads, stdout)
+	if err := output(o, r, p.threads, stdout); err != nil {
+		return err
+	}
+	return r.agree()
 }
 
 // build makes the programs of all engines that can be had here.

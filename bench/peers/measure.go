@@ -28,6 +28,7 @@ type measured struct {
 	Disagreement float64         `json:"disagreement"` // of the logits with ours, the worse of both numbers of threads
 	Blocks       map[int][]block `json:"blocks"`
 	Failure      string          `json:"failure,omitempty"` // why it is not ranked
+	Wrong        bool            `json:"wrong,omitempty"`   // its logits are why
 }
 
 // plan is how much is measured.
@@ -75,6 +76,7 @@ func measure(s *shop, n *network, p plan) (map[string]*measured, map[int][]float
 				d := disagreement(logits, want)
 				results[e.name].Disagreement = max(results[e.name].Disagreement, d)
 				if !(d <= tolerance) {
+					results[e.name].Wrong = true
 					err = fmt.Errorf("%s: WRONG: logits differ by %.2g of the largest, at most %.0g is rounding", t.worker.name, d, tolerance)
 				}
 			}

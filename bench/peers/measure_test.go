@@ -66,8 +66,11 @@ func TestMeasure(t *testing.T) {
 		}
 	}
 
+	require.True(t, results["wrong"].Wrong)
+	require.False(t, results["broken"].Wrong)
 	r := report{Networks: []networkReport{compare(n, p.engines, results, map[int][]float64{1: {4e11}, 2: {8e11}})}}
 	r.summarise(p.engines, p.threads)
+	require.ErrorIs(t, r.agree(), errWrong)
 	require.InDelta(t, 1.5, r.Geomean["slow"][1], 1e-9)
 	require.InDelta(t, 1.5, r.Best[2], 1e-9, "a wrong engine is not ranked, however fast")
 	require.NotContains(t, r.Geomean, "wrong")
@@ -75,6 +78,8 @@ func TestMeasure(t *testing.T) {
 	require.InDelta(t, 0.5, r.Networks[0].Engines["dynofa"].OfPeak[1], 1e-9) // 2e9 / 10 ms / 4e11
 	require.InDelta(t, 1, r.Networks[0].Speedup, 1e-9)
 	require.InDelta(t, 1, compareBusy(n, p.engines, results).Ratio["slow"], 1e-9)
+	delete(results, "wrong")
+	require.NoError(t, r.agree())
 }
 
 func TestOursMustNotFail(t *testing.T) {

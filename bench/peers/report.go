@@ -155,6 +155,18 @@ func (r *report) summarise(list []*engine, threads []int) {
 	}
 }
 
+// agree is errWrong if an engine's logits are not ours.
+func (r *report) agree() error {
+	for _, n := range r.Networks {
+		for _, m := range n.Raw {
+			if m.Wrong {
+				return errWrong
+			}
+		}
+	}
+	return nil
+}
+
 // table is rows of cells, the first the head.
 type table [][]string
 
