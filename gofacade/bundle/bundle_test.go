@@ -524,3 +524,27 @@ func TestReaderWhileReplaced(t *testing.T) {
 	require.NoError(t, reader.Wait())
 	onlyFile(t, path)
 }
+
+func TestMarshalIsWriteIntoMemory(t *testing.T) {
+	c := bundletest.Random(ofa.MobileNetV3(0.25, 10), 1)
+	bundletest.AddLevel(c, c.Space.Smallest())
+	path := filepath.Join(t.TempDir(), "m.dofa")
+	require.NoError(t, bundle.Write(path, c))
+	written, err := os.ReadFile(path)
+	require.NoError(t, err)
+	data, err := bundle.Marshal(c)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(written, data))
+	b, err := bundle.Parse(data)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, b.Bytes()))
+	sameContents(t, c, b.Contents())
+	require.NoError(t, b.Close())
+	require.Nil(t, b.Levels())
+
+	_, err = bundle.Parse(data[:100])
+	require.ErrorContains(t, err, "bundle: safetensors: header length")
+	delete(c.Tensors, "classifier.linear.bias")
+	_, err = bundle.Marshal(c)
+	require.ErrorContains(t, err, "bundle: missing tensor classifier.linear.bias [10]")
+}

@@ -45,6 +45,26 @@ func TestSessionsOutliveTheirBundle(t *testing.T) {
 	require.Len(t, m.Levels()[1].Norms, len(m.Space().Norms(m.Levels()[1].Subnet)))
 }
 
+func TestNewKeepsACopy(t *testing.T) {
+	c := bundletest.Random(ofa.MobileNetV3(0.25, 10), 1)
+	bundletest.AddLevel(c, c.Space.Uniform(3, 3, 2, 128))
+	for _, backend := range dynofa.Backends() {
+		m, err := dynofa.New(c, &dynofa.Config{Backend: backend})
+		require.NoError(t, err)
+		defer m.Close()
+		s, err := m.NewSession(nil)
+		require.NoError(t, err)
+		defer s.Close()
+		require.NoError(t, s.Select(0))
+		image, before, after := make([]float32, 128*128*3), make([]float32, 10), make([]float32, 10)
+		require.NoError(t, s.Run(context.Background(), image, before))
+		clear(c.Tensors["classifier.linear.bias"])
+		clear(c.Levels[0].Norms[0].Shift)
+		require.NoError(t, s.Run(context.Background(), image, after))
+		require.Equal(t, before, after)
+	}
+}
+
 func TestOpenNamesTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "bad.dofa")
 	_, err := dynofa.Open(path, nil)

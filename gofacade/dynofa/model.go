@@ -53,7 +53,8 @@ type Model struct {
 	closed  bool
 }
 
-// Open opens a bundle. Errors name the file, what is wrong with it and what was expected.
+// Open opens a bundle. Errors name the file, what is wrong with it and what was expected. Nobody may truncate the file
+// meanwhile: a native engine reads it where a memory fault ends the process.
 func Open(path string, cfg *Config) (*Model, error) {
 	b, err := bundle.Open(path)
 	if err != nil {

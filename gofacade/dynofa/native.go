@@ -47,7 +47,7 @@ func (m *cModel) newSession(c Config) (runner, error) {
 	var mask uint64
 	for _, cpu := range c.Affinity {
 		if cpu < 0 || cpu > 63 {
-			return nil, fmt.Errorf("Affinity names CPU %d, expected 0 to 63", cpu)
+			return nil, fmt.Errorf("affinity to CPU %d, expected 0 to 63", cpu)
 		}
 		mask |= 1 << cpu
 	}

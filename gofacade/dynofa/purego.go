@@ -48,7 +48,7 @@ func (m *goModel) close() {}
 
 func (m *goModel) newSession(c Config) (runner, error) {
 	if len(c.Affinity) > 0 {
-		return nil, errors.New("Affinity with backend purego, whose goroutines are the scheduler's to place, expected none")
+		return nil, errors.New("affinity with backend purego, whose goroutines are the scheduler's to place, expected none")
 	}
 	s := &goSession{model: m, session: m.model.NewSession(c.MaxThreads, c.MaxResolution)}
 	s.session.SetThreads(c.Threads)
