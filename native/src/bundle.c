@@ -93,12 +93,12 @@ static tensor *find(const bundle *b, const char *name) {
 /* One entry of the header. More than four dimensions are no shape of ours; they are read over, and
  * the rank tells. */
 static bool read_tensor(json *j, tensor *t, uint64_t offsets[2], uint32_t *offset_count) {
-    bool first = true;
+    json_fields seen = {0};
     span key, dtype;
     *offset_count = 0;
     if (!json_open(j, '{'))
         return false;
-    while (json_key(j, &first, &key)) {
+    while (json_field(j, &seen, &key)) {
         bool item = true;
         int64_t v;
         if (span_is(key, "dtype")) {
@@ -231,7 +231,7 @@ static dynofa_status check_layout(const bundle *b, size_t body, failure *f) {
 
 /* Counts the tensors and finds the metadata. */
 static dynofa_status scan_header(json j, size_t *count, span *metadata, failure *f) {
-    bool first = true, inner = true;
+    bool first = true;
     span key, value;
     *count = 0;
     *metadata = (span){NULL, 0};
@@ -242,11 +242,14 @@ static dynofa_status scan_header(json j, size_t *count, span *metadata, failure 
             ++*count;
             continue;
         }
+        json_fields seen = {0};
         if (json_open(&j, '{'))
-            while (json_key(&j, &inner, &key) && json_string(&j, &value))
-                if (span_is(key, "dynofa"))
+            while (json_field(&j, &seen, &key) && json_string(&j, &value))
+                if (span_is(key, "dynofa")) {
+                    if (metadata->at != NULL)
+                        return fail(f, DYNOFA_E_FORMAT, "__metadata__ is there twice");
                     *metadata = value;
-        inner = true;
+                }
     }
     if (!json_end(&j))
         return bad_header(&j, f);
@@ -267,11 +270,12 @@ static dynofa_status read_metadata(bundle *b, span escaped, failure *f) {
     if (b->text_size == SIZE_MAX)
         return fail(f, DYNOFA_E_FORMAT, "metadata: malformed escape in the text");
     json j = json_of(b->text, b->text_size), space_at = {0};
-    bool first = true, has_space = false;
+    bool has_space = false;
+    json_fields seen = {0};
     int64_t version = 0;
     span key;
     json_open(&j, '{');
-    while (json_key(&j, &first, &key)) {
+    while (json_field(&j, &seen, &key)) {
         json before = j;
         if (span_is(key, "version")) {
             json_integer(&j, &version);
@@ -323,7 +327,7 @@ static dynofa_status read_header(bundle *b, failure *f) {
 
 dynofa_status bundle_read(bundle *b, const memory *mem, source from, failure *f) {
     size_t count;
-    *b = (bundle){.mem = mem, .from = from};
+    *b = (bundle){.mem = mem, .from = from, .library = {"", 0}};
     dynofa_status status = read_header(b, f);
     if (status != DYNOFA_OK)
         return status;
@@ -497,11 +501,11 @@ static bool read_values(json *j, uint32_t *out, uint32_t count) {
 }
 
 static bool read_subnet(json *j, const space *s, subnet *n, unsigned *seen) {
-    bool first = true;
+    json_fields fields = {0};
     span key;
     int64_t v;
     if (json_open(j, '{'))
-        while (json_key(j, &first, &key)) {
+        while (json_field(j, &fields, &key)) {
             if (span_is(key, "ks") && read_values(j, n->kernels, s->slots)) {
                 *seen |= 1;
             } else if (span_is(key, "e") && read_values(j, n->expands, s->slots)) {
@@ -529,13 +533,13 @@ bool library_next(level_walk *w, const bundle *b, subnet *n, dynofa_status *stat
     *status = DYNOFA_OK;
     if (b->library.size == 0)
         return false;
-    bool first = true;
+    json_fields fields = {0};
     unsigned seen = 0;
     int64_t macs = -1, params = -1;
     span key;
     if (json_item(j, &w->first)) {
         if (json_open(j, '{'))
-            while (json_key(j, &first, &key)) {
+            while (json_field(j, &fields, &key)) {
                 if (span_is(key, "subnet"))
                     read_subnet(j, b->space, n, &seen);
                 else if (span_is(key, "macs"))

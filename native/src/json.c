@@ -72,6 +72,22 @@ bool json_key(json *j, bool *first, span *key) {
     return true;
 }
 
+bool json_field(json *j, json_fields *seen, span *key) {
+    bool first = !seen->later;
+    if (!json_key(j, &first, key))
+        return false;
+    seen->later = true;
+    if (memchr(key->at, '\\', key->size) != NULL)
+        return wrong(j, "a key without escapes");
+    for (uint32_t i = 0; i < seen->count; i++)
+        if (seen->key[i].size == key->size && memcmp(seen->key[i].at, key->at, key->size) == 0)
+            return wrong(j, "no key twice");
+    if (seen->count == sizeof seen->key / sizeof seen->key[0])
+        return wrong(j, "at most 32 keys");
+    seen->key[seen->count++] = *key;
+    return true;
+}
+
 bool json_item(json *j, bool *first) {
     return next(j, first, ']');
 }
@@ -98,6 +114,10 @@ static bool digit(const json *j) {
     return j->at < j->end && *j->at >= '0' && *j->at <= '9';
 }
 
+static bool leading_zero(const json *j) {
+    return *j->at == '0' && j->end - j->at > 1 && j->at[1] >= '0' && j->at[1] <= '9';
+}
+
 bool json_integer(json *j, int64_t *out) {
     if (j->wrong != NULL)
         return false;
@@ -106,6 +126,8 @@ bool json_integer(json *j, int64_t *out) {
         j->at++;
     if (!digit(j))
         return wrong(j, "an integer");
+    if (leading_zero(j))
+        return wrong(j, "an integer without leading zeros");
     int64_t v = 0;
     for (; digit(j); j->at++) {
         if (v > (INT64_MAX - 9) / 10)
@@ -128,12 +150,16 @@ bool json_number(json *j, double *out) {
         j->at++;
     if (!digit(j))
         return wrong(j, "a number");
+    if (leading_zero(j))
+        return wrong(j, "a number without leading zeros");
     double v = 0;
     int scale = 0, digits = 0;
     bool fraction = false;
     for (; j->at < j->end && (digit(j) || (*j->at == '.' && !fraction)); j->at++) {
         if (*j->at == '.') {
             fraction = true;
+            if (j->end - j->at < 2 || j->at[1] < '0' || j->at[1] > '9')
+                return wrong(j, "a digit after the point");
             continue;
         }
         if (digits < 17) {

@@ -11,6 +11,13 @@ typedef struct span {
     size_t size;
 } span;
 
+/* The keys of an object so far, for json_field. Starts as zero. */
+typedef struct json_fields {
+    bool later; /* than the first */
+    uint32_t count;
+    span key[32];
+} json_fields;
+
 typedef struct json {
     const char *start, *at, *end;
     const char *wrong; /* what was expected where parsing stopped, NULL while all is well */
@@ -24,6 +31,9 @@ json json_of(const char *text, size_t size);
 bool json_open(json *j, char bracket);
 bool json_key(json *j, bool *first, span *key);
 bool json_item(json *j, bool *first);
+/* json_key for an object of at most 32 keys, which must differ and have no escapes: two readers of
+ * one file then cannot read different things. */
+bool json_field(json *j, json_fields *seen, span *key);
 
 bool json_string(json *j, span *out);
 bool json_integer(json *j, int64_t *out); /* digits with an optional sign, no fraction */

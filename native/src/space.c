@@ -88,11 +88,11 @@ typedef void (*field_fn)(reader *r, span key, void *to);
 
 static void read_object(reader *r, const char *field, field_fn read, void *to) {
     const char *around = r->field;
-    bool first = true;
+    json_fields seen = {0};
     span key;
     r->field = field;
     if (json_open(r->j, '{'))
-        while (r->status == DYNOFA_OK && json_key(r->j, &first, &key))
+        while (r->status == DYNOFA_OK && json_field(r->j, &seen, &key))
             read(r, key, to);
     if (r->j->wrong != NULL)
         malformed(r, "");

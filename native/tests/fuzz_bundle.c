@@ -1,5 +1,5 @@
-/* libFuzzer target for the bundle reader and everything that opening does with its numbers:
- * clang -fsanitize=fuzzer,address; seeds are the bundles of tests/fixture. */
+/* libFuzzer target for the bundle reader and everything that opening does with its numbers: fuzz.sh
+ * builds and runs it. */
 #include "dynofa.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

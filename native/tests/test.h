@@ -2,6 +2,7 @@
 #ifndef DYNOFA_TESTS_TEST_H
 #define DYNOFA_TESTS_TEST_H
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
