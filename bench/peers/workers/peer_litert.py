@@ -1,5 +1,5 @@
-"""LiteRT, which runs everything here by XNNPACK. convert writes the .tflite file itself, operator by operator, since the
-converters want PyTorch or TensorFlow: NHWC, HARD_SWISH as an operator, ReLU and hard-sigmoid's clamp inside the
+"""LiteRT, which runs everything here by XNNPACK. convert writes the .tflite file itself, operator by operator, since
+the converters want PyTorch or TensorFlow: NHWC, HARD_SWISH as an operator, ReLU and hard-sigmoid's clamp inside the
 convolution, padding of strided convolutions as a PAD that XNNPACK merges."""
 
 import importlib.metadata
@@ -24,7 +24,9 @@ def convert(onnx, model):
     for node in graph.node:
         if node.name not in merged:
             follower = users.get(node.output[0], [None])
-            merged.add(builder.node(node, follower[0] if len(follower) == 1 else None, format.helper.get_attribute_value))
+            merged.add(
+                builder.node(node, follower[0] if len(follower) == 1 else None, format.helper.get_attribute_value)
+            )
     buffer = flatbuffers.Builder(64 << 20)
     buffer.Finish(builder.model(graph.output[0].name).Pack(buffer), b"TFL3")
     with open(model, "wb") as file:
@@ -82,11 +84,15 @@ class Builder:
         name, kind = node.output[0], node.op_type
         activation = self.schema.ActivationFunctionType
         if kind == "Conv":
-            fused = {"Relu": activation.RELU, "HardSigmoid": activation.RELU6}.get(follower and follower.op_type, activation.NONE)
+            fused = {"Relu": activation.RELU, "HardSigmoid": activation.RELU6}.get(
+                follower and follower.op_type, activation.NONE
+            )
             out = self.conv(node, inputs[0], at, fused, lift=3 if fused == activation.RELU6 else 0)
             if fused == activation.RELU6:
                 sixth = self.constant(name + ".sixth", np.array([1 / 6], np.float32))
-                out = self.operator("MUL", [out, sixth], follower.output[0], self.shapes[out], "MulOptions", fusedActivationFunction=0)
+                out = self.operator(
+                    "MUL", [out, sixth], follower.output[0], self.shapes[out], "MulOptions", fusedActivationFunction=0
+                )
             if fused != activation.NONE:
                 self.names[follower.output[0]] = out
                 return follower.name
@@ -99,10 +105,14 @@ class Builder:
             out = self.operator("MEAN", [*inputs, axes], name, (1, 1, 1, shape[3]), "ReducerOptions", keepDims=True)
         elif kind == "Flatten":
             to = np.array([1, shape[3]], np.int32)
-            out = self.operator("RESHAPE", [*inputs, self.constant(name + ".shape", to)], name, tuple(to), "ReshapeOptions", newShape=to)
+            out = self.operator(
+                "RESHAPE", [*inputs, self.constant(name + ".shape", to)], name, tuple(to), "ReshapeOptions", newShape=to
+            )
         elif kind == "Gemm":
             weight, bias = (self.constant(i, self.weights[i]) for i in node.input[1:])
-            out = self.operator("FULLY_CONNECTED", [*inputs, weight, bias], name, (1, self.shapes[weight][0]), "FullyConnectedOptions")
+            out = self.operator(
+                "FULLY_CONNECTED", [*inputs, weight, bias], name, (1, self.shapes[weight][0]), "FullyConnectedOptions"
+            )
         else:
             raise SystemExit(f"litert: no way to write a {kind}")
         self.names[name] = out
@@ -116,11 +126,18 @@ class Builder:
         padding = self.schema.Padding.SAME
         if stride == 2 and h % 2 == 0 and k > 1:  # SAME would pad less in front than behind
             pads = np.array([[0, 0], [k // 2, k // 2 - 1], [k // 2, k // 2 - 1], [0, 0]], np.int32)
-            x = self.operator("PAD", [x, self.constant(node.name + ".pads", pads)], node.name + ".padded", (1, h + k - 1, w + k - 1, channels))
+            x = self.operator(
+                "PAD",
+                [x, self.constant(node.name + ".pads", pads)],
+                node.name + ".padded",
+                (1, h + k - 1, w + k - 1, channels),
+            )
             padding = self.schema.Padding.VALID
         out = (1, -(-h // stride), -(-w // stride), len(weight))
         constants = [
-            self.constant(node.name + ".weight", weight.transpose(1, 2, 3, 0) if depthwise else weight.transpose(0, 2, 3, 1)),
+            self.constant(
+                node.name + ".weight", weight.transpose(1, 2, 3, 0) if depthwise else weight.transpose(0, 2, 3, 1)
+            ),
             self.constant(node.name + ".bias", bias + np.float32(lift)),
         ]
         code, options, extra = "CONV_2D", "Conv2DOptions", {}
@@ -147,6 +164,10 @@ def load(model, image, classes, threads):
 
     net = Interpreter(model, num_threads=threads)
     net.allocate_tensors()
-    net.set_tensor(net.get_input_details()[0]["index"], image)
+    source = net.get_input_details()[0]["index"]
     sink = net.get_output_details()[0]["index"]
-    return importlib.metadata.version("ai-edge-litert"), net.invoke, lambda: net.get_tensor(sink)
+
+    def fill():
+        net.set_tensor(source, image)
+
+    return importlib.metadata.version("ai-edge-litert"), fill, net.invoke, lambda: net.get_tensor(sink)

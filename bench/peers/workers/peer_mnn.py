@@ -22,15 +22,20 @@ def load(model, image, classes, threads):
     source = net.getSessionInput(session)
     net.resizeTensor(source, image.shape)
     net.resizeSession(session)
-    source.copyFrom(MNN.Tensor(image.shape, MNN.Halide_Type_Float, image, MNN.Tensor_DimensionType_Caffe))
+    pixels = MNN.Tensor(image.shape, MNN.Halide_Type_Float, image, MNN.Tensor_DimensionType_Caffe)
     sink = net.getSessionOutput(session)
+
+    def fill():
+        source.copyFrom(pixels)
 
     def run():
         net.runSession(session)
 
     def logits():
-        host = MNN.Tensor((1, classes), MNN.Halide_Type_Float, np.zeros((1, classes), np.float32), MNN.Tensor_DimensionType_Caffe)
+        host = MNN.Tensor(
+            (1, classes), MNN.Halide_Type_Float, np.zeros((1, classes), np.float32), MNN.Tensor_DimensionType_Caffe
+        )
         sink.copyToHostTensor(host)
         return np.array(host.getData(), np.float32)
 
-    return importlib.metadata.version("MNN"), run, logits
+    return importlib.metadata.version("MNN"), fill, run, logits

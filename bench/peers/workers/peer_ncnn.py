@@ -70,4 +70,4 @@ def load(model, image, classes, threads):
         extractor.input("in0", source)
         sink[:] = extractor.extract("out0")
 
-    return importlib.metadata.version("ncnn"), run, lambda: np.array(sink[1])
+    return importlib.metadata.version("ncnn"), lambda: None, run, lambda: np.array(sink[1])

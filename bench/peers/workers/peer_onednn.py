@@ -61,7 +61,19 @@ def convert(onnx, model):
                 vectors.add(out)
                 lines.append(["dense", values[source], number(out), shape[0], *parts])
             else:
-                lines.append(["conv", values[source], number(out), shape[0], shape[2], at["strides"][0], at["group"], *parts, residual])
+                lines.append(
+                    [
+                        "conv",
+                        values[source],
+                        number(out),
+                        shape[0],
+                        shape[2],
+                        at["strides"][0],
+                        at["group"],
+                        *parts,
+                        residual,
+                    ]
+                )
         elif node.op_type == "GlobalAveragePool":
             vectors.add(out)
             lines.append(["pool", values[source], number(out)])

@@ -4,8 +4,9 @@
     worker.py ENGINE convert ONNX MODEL                   makes the engine's own model file
 
 ENGINE is a module beside this one: convert(onnx, model), and load(model, image, classes, threads), which returns the
-version, a function without arguments that runs one inference, and one that returns the logits as an array. The first
-is what is timed: it must be one call into the engine, as far as that goes.
+version and three functions without arguments: one puts the image in place, one runs an inference, one returns the
+logits as an array. Only the run is timed: it must be one call into the engine, as far as that goes. The image is put in
+place before each run, as engines may use its memory for something else.
 """
 
 import importlib
@@ -30,7 +31,8 @@ def main():
     pixels = np.fromfile(image, np.float32)
     side = round((pixels.size / 3) ** 0.5)
     shape = (1, side, side, 3) if image.endswith(".nhwc") else (1, 3, side, side)
-    version, run, logits = engine.load(model, pixels.reshape(shape), int(classes), int(threads))
+    version, fill, run, logits = engine.load(model, pixels.reshape(shape), int(classes), int(threads))
+    fill()
     run()
 
     def answer(what):
@@ -45,6 +47,7 @@ def main():
             continue
         wall, cpu = [], []
         for _ in range(int(question[1])):
+            fill()
             cpu_from, wall_from = cpu_clock(), wall_clock()
             run()
             wall.append(wall_clock() - wall_from)
