@@ -267,7 +267,7 @@ func machine() string {
 			field[strings.TrimSpace(key)] = strings.TrimSpace(value)
 		}
 	}
-	cores := plural(runtime.NumCPU(), "core")
+	cores := strings.ToLower(plural(runtime.NumCPU(), "core"))
 	if field["model name"] == "" {
 		return cores + ", " + runtime.GOARCH
 	}

@@ -25,6 +25,7 @@ var colours = []color.Color{
 const (
 	plotWidth  = 22 * vg.Centimeter
 	plotHeight = 8 * vg.Centimeter // of each number of threads
+	plotTop    = 3.0               // longer bars end here and say their ratio
 )
 
 // plot draws each peer's ratio to dynofa, a panel for each number of threads.
@@ -37,17 +38,23 @@ func (r *report) plot(path string, threads []int) error {
 	for i, t := range threads {
 		p := plot.New()
 		p.Title.Text = plural(t, "thread") + ": time of each engine over time of dynofa"
-		p.Y.Min = 0
 		p.Y.Label.Text = "above 1, dynofa is faster"
 		p.NominalX(labels...)
 		p.Legend.Top, p.Legend.Left = true, false
 		peers := r.Engines[1:]
-		width := plotWidth * 0.72 / vg.Length(max(1, len(labels))*(len(peers)+1))
+		places := len(labels) + 2 // the last are for the legend
+		width := plotWidth * 0.8 / vg.Length(places*(len(peers)+1))
 		for k, e := range peers {
+			offset := vg.Length(k) - vg.Length(len(peers)-1)/2
 			values := make(plotter.Values, len(r.Networks))
+			var cut plotter.XYLabels
 			for j, n := range r.Networks {
 				if c := n.Engines[e.Name]; c != nil {
-					values[j] = c.Ratio[t]
+					values[j] = min(c.Ratio[t], plotTop)
+					if c.Ratio[t] > plotTop {
+						cut.XYs = append(cut.XYs, plotter.XY{X: float64(j), Y: plotTop})
+						cut.Labels = append(cut.Labels, fmt.Sprintf("%.1f", c.Ratio[t]))
+					}
 				}
 			}
 			bars, err := plotter.NewBarChart(values, width)
@@ -55,14 +62,26 @@ func (r *report) plot(path string, threads []int) error {
 				return fmt.Errorf("plot: %w", err)
 			}
 			bars.Color, bars.LineStyle.Width = colours[k%len(colours)], 0
-			bars.Offset = width * (vg.Length(k) - vg.Length(len(peers)-1)/2)
+			bars.Offset = width * offset
 			p.Add(bars)
+			if len(cut.XYs) > 0 {
+				over, err := plotter.NewLabels(cut)
+				if err != nil {
+					return fmt.Errorf("plot: %w", err)
+				}
+				for j := range over.TextStyle {
+					over.TextStyle[j].XAlign, over.TextStyle[j].Font.Size = draw.XCenter, vg.Points(7)
+				}
+				over.Offset = vg.Point{X: width * offset, Y: vg.Points(2)}
+				p.Add(over)
+			}
 			p.Legend.Add(e.Title, bars)
 		}
 		one := plotter.NewFunction(func(float64) float64 { return 1 })
 		one.Dashes = []vg.Length{vg.Points(4), vg.Points(3)}
 		p.Add(one)
-		p.Y.Max *= 1.05
+		p.X.Min, p.X.Max = -0.5, float64(places)-0.5
+		p.Y.Min, p.Y.Max = 0, plotTop*1.07
 		panels[i] = []*plot.Plot{p}
 	}
 	return savePanels(path, panels)

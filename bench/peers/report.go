@@ -279,11 +279,12 @@ func (r *report) write(w io.Writer, threads []int, heading string, form func(tab
 	for _, t := range threads {
 		fmt.Fprintf(w, "\n%s%s\n\n", heading, plural(t, "thread"))
 		form(r.times(t), w)
+		fmt.Fprintln(w)
 		if best, ok := r.Best[t]; ok {
-			fmt.Fprintf(w, "\nThe fastest peer of each network takes %.2f times as long as dynofa (geometric mean).", best)
+			fmt.Fprintf(w, "The fastest peer of each network takes %.2f times as long as dynofa (geometric mean). ", best)
 		}
 		if peak := r.Peak[t]; peak > 0 {
-			fmt.Fprintf(w, " FMA peak, measured between the rounds: %.0f GFLOP/s.", peak/1e9)
+			fmt.Fprintf(w, "FMA peak, measured between the rounds: %.0f GFLOP/s.", peak/1e9)
 		}
 		fmt.Fprintln(w)
 	}
@@ -300,8 +301,11 @@ func (r *report) write(w io.Writer, threads []int, heading string, form func(tab
 }
 
 func plural(n int, what string) string {
-	if n == 1 {
+	switch n {
+	case 1:
 		return "One " + what
+	case 2:
+		return "Two " + what + "s"
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
