@@ -36,6 +36,9 @@ install: ## install libdynofa, its header, pkg-config and CMake package; PREFIX,
 	cmake --build build/install --parallel 4
 	DESTDIR=$(DESTDIR) cmake --install build/install
 
+fuzz-c: ## ten minutes of libFuzzer on the C reader of bundles
+	@native/tests/fuzz.sh 600
+
 lint: ## golangci-lint, go mod tidy, and ruff where .venv has it
 	go run $(GOLANGCI_LINT) run ./...
 	go mod tidy -diff
