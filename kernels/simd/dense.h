@@ -7,7 +7,9 @@
 #include "vector.h"
 
 DYNK_INLINE vf dense_activate(dynk_act kind, const vact *act, vf v) {
-    return kind == DYNK_ACT_HSIGMOID ? vact_hsigmoid(v) : vact_apply(act, v, act->clamped);
+    if (kind == DYNK_ACT_HSIGMOID)
+        return vact_hsigmoid(v);
+    return vact_apply(act, vact_prepare(v, act->clamped), act->clamped);
 }
 
 DYNK_INLINE void dense_panels(const dynk_dense_args *a, const vact *act, size_t out,

@@ -112,15 +112,18 @@ DYNK_INLINE void dwconv_row(const dynk_dwconv_args *a, dwconv_channels *g, size_
 DYNK_INLINE void dwconv(const dynk_dwconv_args *args, size_t k, size_t stride) {
     const dynk_dwconv_args local = *args, *a = &local;
     for (size_t c = 0; c < a->channels; c += VF_LANES) {
-        vtail tail = vtail_of(a->channels - c);
+        const vtail tail = vtail_of(a->channels - c);
+        const vact act = vact_of(a->act);
         const float *panel = a->weight + c / DYNK_PANEL * (k * k * DYNK_PANEL);
-        dwconv_channels g = {c,
-                             panel + c % DYNK_PANEL,
-                             tail,
-                             vf_load_tail(a->scale + c, tail),
-                             vf_load_tail(a->shift + c, tail),
-                             vf_zero(),
-                             vact_of(a->act)};
+        dwconv_channels g = {
+            .first = c,
+            .weight = panel + c % DYNK_PANEL,
+            .tail = tail,
+            .scale = vact_prepare(vf_load_tail(a->scale + c, tail), act.clamped),
+            .shift = vact_prepare(vf_load_tail(a->shift + c, tail), act.clamped),
+            .total = vf_zero(),
+            .act = act,
+        };
         for (size_t i = 0; i < a->out_rows; i++)
             dwconv_row(a, &g, i, k, stride);
         if (a->sums != NULL)

@@ -30,8 +30,8 @@ DYNK_INLINE void pointwise_finish(const dynk_pointwise_args *a, const pointwise_
     for (size_t v = 0; v < vectors; v++) {
         size_t o = g->out + v * VF_LANES;
         tail[v] = vtail_of(o < a->out ? a->out - o : 0);
-        scale[v] = vf_load_tail(a->scale + o, tail[v]);
-        shift[v] = vf_load_tail(a->shift + o, tail[v]);
+        scale[v] = vact_prepare(vf_load_tail(a->scale + o, tail[v]), clamped);
+        shift[v] = vact_prepare(vf_load_tail(a->shift + o, tail[v]), clamped);
     }
     float *y = a->y + pixel * a->y_pix + g->out;
     const float *residual = a->residual;

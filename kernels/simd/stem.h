@@ -15,7 +15,8 @@ DYNK_INLINE void stem_finish(const dynk_stem_args *a, const vact *act, const vf 
     for (size_t v = 0; v < vectors; v++) {
         size_t o = out + v * VF_LANES;
         vtail tail = vtail_of(o < a->channels ? a->channels - o : 0);
-        vf scale = vf_load_tail(a->scale + o, tail), shift = vf_load_tail(a->shift + o, tail);
+        vf scale = vact_prepare(vf_load_tail(a->scale + o, tail), clamped);
+        vf shift = vact_prepare(vf_load_tail(a->shift + o, tail), clamped);
         float *y = a->y + i * a->y_row + col * a->y_pix + o;
         DYNK_UNROLL
         for (size_t j = 0; j < cols; j++) {

@@ -41,10 +41,20 @@ DYNK_INLINE vf vact_hsigmoid(vf v) {
     return vf_mul(vf_min(vf_set1(6.0f), shifted), vf_set1(1.0f / 6.0f));
 }
 
+/* h_swish in two products instead of three, fused scale and shift included: with q = v / sqrt(6),
+ *
+ *   v * min(max(v + 3, 0), 6) / 6 = q * min(max(q + 3 / sqrt(6), 0), sqrt(6))
+ *
+ * so vact_apply takes q, and scale and shift go through vact_prepare once a tile. */
+DYNK_INLINE vf vact_prepare(vf v, int clamped) {
+    return clamped ? v : vf_mul(v, vf_set1(0.40824829f));
+}
+
 DYNK_INLINE vf vact_apply(const vact *a, vf v, int clamped) {
     if (clamped)
         return vf_min(a->high, vf_max(a->low, v));
-    return vf_mul(v, vact_hsigmoid(v));
+    vf shifted = vf_max(vf_zero(), vf_add(v, vf_set1(1.22474487f)));
+    return vf_mul(v, vf_min(vf_set1(2.44948974f), shifted));
 }
 
 #endif
