@@ -1,5 +1,6 @@
-/* What the engine promises about time and memory: limits_test BUNDLE. It prints what it measures;
- * bounds on times are loose, because a shared machine is no stopwatch. */
+/* What the engine promises about time and memory: limits_test BUNDLE. It prints what it measures.
+ * Opening and running are timed by the CPU time of this thread, which does all of it: on an idle
+ * machine that is the time on the wall, and on a shared one it still says the same. */
 #define _GNU_SOURCE
 
 #include <dirent.h>
@@ -27,10 +28,18 @@ static uint32_t next(subject *t, uint32_t below) {
     return (uint32_t)(t->seed >> 33) % below;
 }
 
-static double now_us(void) {
+static double clock_us(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static double now_us(void) {
+    return clock_us(CLOCK_MONOTONIC);
+}
+
+static double cpu_us(void) {
+    return clock_us(CLOCK_THREAD_CPUTIME_ID);
 }
 
 static int by_value(const void *a, const void *b) {
@@ -165,7 +174,8 @@ static void test_configure(subject *t) {
     CHECK(p99 <= 1000);
 }
 
-/* The first run after a switch against the third. */
+/* The first run after a switch against the third. The bound is loose, as neighbours share caches.
+ */
 static void test_first_run(subject *t) {
     double first[FIRST_RUNS], steady[FIRST_RUNS];
     uint32_t at = t->info.levels / 2;
@@ -173,13 +183,13 @@ static void test_first_run(subject *t) {
         CHECK_OK(dynofa_session_select(t->session, t->info.levels - 1));
         run(t);
         CHECK_OK(dynofa_session_select(t->session, at));
-        double from = now_us();
+        double from = cpu_us();
         run(t);
-        first[i] = now_us() - from;
+        first[i] = cpu_us() - from;
         run(t);
-        from = now_us();
+        from = cpu_us();
         run(t);
-        steady[i] = now_us() - from;
+        steady[i] = cpu_us() - from;
     }
     double a = quantile(first, FIRST_RUNS, 0.5), b = quantile(steady, FIRST_RUNS, 0.5);
     printf("first run after a switch: %.3f ms, steady %.3f ms: %.3f\n", a / 1e3, b / 1e3, a / b);
@@ -278,9 +288,9 @@ static void test_open(const char *path) {
     double us[7];
     for (size_t i = 0; i < 7; i++) {
         dynofa_model *m = NULL;
-        double from = now_us();
+        double from = cpu_us();
         CHECK_OK(dynofa_model_open(path, NULL, &m));
-        us[i] = now_us() - from;
+        us[i] = cpu_us() - from;
         dynofa_model_free(&m);
     }
     double median = quantile(us, 7, 0.5);
