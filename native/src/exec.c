@@ -6,9 +6,9 @@
  * kernel call each. Chunks depend on nothing but the shapes, since pooling sums are sums of one
  * call: so no bit depends on the number of threads. Bands of whole chunks are tiles for threads. */
 typedef struct cut {
-    uint32_t groups, panels; /* of DYNK_PANEL channels */
-    uint32_t chunk, chunks;  /* rows of one, their number */
-    uint32_t ring;           /* rows kept */
+    uint32_t groups;
+    uint32_t chunk, chunks; /* rows of one, their number */
+    uint32_t ring;          /* rows kept */
     uint32_t bands;
 } cut;
 
@@ -28,21 +28,21 @@ static uint32_t groups_of(uint32_t panels, uint32_t threads) {
 }
 
 static cut cut_of(const block *b, uint32_t threads) {
-    cut c = {.panels = (uint32_t)ceil_div(b->mid, DYNK_PANEL)};
+    const uint32_t panels = (uint32_t)ceil_div(b->mid, DYNK_PANEL);
+    cut c = {.bands = 1};
     size_t rows = size_max(RING_FLOATS / (b->in_side * filter_pixel(GROUP)), b->kernel);
     size_t chunk = size_min((rows - b->kernel) / b->stride + 1, b->out_side);
     c.chunks = (uint32_t)ceil_div(b->out_side, chunk);
     c.chunk = (uint32_t)ceil_div(b->out_side, c.chunks);
     c.chunks = (uint32_t)ceil_div(b->out_side, c.chunk);
     c.ring = (c.chunk - 1) * b->stride + b->kernel;
-    c.groups = groups_of(c.panels, threads);
-    c.bands = 1;
+    c.groups = groups_of(panels, threads);
     /* Bands keep all threads busy, but expand up to kernel - stride rows of their neighbours again.
      */
     uint32_t again = b->expand ? (b->kernel - b->stride) * (threads - 1) : 0;
     double of_bands = (double)b->in_side / (double)(b->in_side + again);
-    if (c.chunks >= threads && of_bands > busy(c.panels, c.groups, threads)) {
-        c.groups = groups_of(c.panels, 1);
+    if (c.chunks >= threads && of_bands > busy(panels, c.groups, threads)) {
+        c.groups = groups_of(panels, 1);
         c.bands = threads;
     }
     return c;
@@ -51,6 +51,17 @@ static cut cut_of(const block *b, uint32_t threads) {
 /* The i-th of n nearly equal parts of count. */
 static uint32_t part(uint32_t count, uint32_t i, uint32_t n) {
     return (uint32_t)((uint64_t)count * i / n);
+}
+
+/* Output channels of a tile: whole panels, the last of them as far as the channels go. */
+typedef struct slice {
+    uint32_t panel, first, count; /* first panel; first channel and number of channels */
+} slice;
+
+static slice slice_of(uint32_t channels, uint32_t i, uint32_t n) {
+    uint32_t panels = (uint32_t)ceil_div(channels, DYNK_PANEL), panel = part(panels, i, n);
+    size_t first = (size_t)panel * DYNK_PANEL, end = (size_t)part(panels, i + 1, n) * DYNK_PANEL;
+    return (slice){panel, (uint32_t)first, (uint32_t)(size_min(end, channels) - first)};
 }
 
 /* ---- Steps ------------------------------------------------------------------------------------
@@ -109,23 +120,21 @@ static void stem_tile(void *argument, uint32_t thread, uint32_t tile) {
 
 /* Expanding pointwise of input rows from..to, for the channels of one group, into the ring. */
 static void expand_rows(const dynofa_session *s, const plan_block *pb, const float *map,
-                        float *ring, const cut *c, uint32_t first_panel, uint32_t channels,
-                        uint32_t from, uint32_t to) {
+                        float *ring, const cut *c, const slice *o, uint32_t from, uint32_t to) {
     const block *b = &pb->b;
     const matrix *w = &pb->w->expand;
-    size_t first = (size_t)first_panel * DYNK_PANEL;
-    size_t x_pix = map_pixel(b->in), y_pix = filter_pixel(channels);
+    size_t x_pix = map_pixel(b->in), y_pix = filter_pixel(o->count);
     while (from < to) {
         uint32_t slot = from % c->ring, count = (uint32_t)size_min(to - from, c->ring - slot);
         dynk_pointwise_args a = {
             .x = map + (size_t)from * b->in_side * x_pix,
-            .weight = w->weight + first_panel * w->w_panel,
-            .scale = pb->expand.scale + first,
-            .shift = pb->expand.shift + first,
+            .weight = w->weight + o->panel * w->w_panel,
+            .scale = pb->expand.scale + o->first,
+            .shift = pb->expand.shift + o->first,
             .y = ring + (size_t)slot * b->in_side * y_pix,
             .pixels = (size_t)count * b->in_side,
             .in = b->in,
-            .out = channels,
+            .out = o->count,
             .x_pix = x_pix,
             .y_pix = y_pix,
             .w_panel = w->w_panel,
@@ -147,10 +156,8 @@ static void depthwise_tile(void *argument, uint32_t thread, uint32_t tile) {
     const cut *c = &t->cut;
     const float *map = t->from;
     uint32_t group = tile / c->bands, band = tile % c->bands;
-    uint32_t first_panel = part(c->panels, group, c->groups);
-    uint32_t last_panel = part(c->panels, group + 1, c->groups);
-    uint32_t first = first_panel * DYNK_PANEL;
-    uint32_t channels = (uint32_t)size_min(last_panel * DYNK_PANEL, b->mid) - first;
+    const slice o = slice_of(b->mid, group, c->groups);
+    const uint32_t first = o.first, channels = o.count;
     uint32_t end = part(c->chunks, band + 1, c->bands), expanded = 0;
     const unsigned size = b->kernel / 2 - 1;
     const size_t x_pix = b->expand ? filter_pixel(channels) : map_pixel(b->mid);
@@ -164,7 +171,7 @@ static void depthwise_tile(void *argument, uint32_t thread, uint32_t tile) {
         if (b->expand) {
             if (expanded < low)
                 expanded = low;
-            expand_rows(s, pb, map, own->ring, c, first_panel, channels, expanded, high);
+            expand_rows(s, pb, map, own->ring, c, &o, expanded, high);
             expanded = (uint32_t)size_max(expanded, high);
         }
         for (uint32_t i = 0; i < taps; i++) {
@@ -198,23 +205,20 @@ static void depthwise_tile(void *argument, uint32_t thread, uint32_t tile) {
 }
 
 /* A dense layer smaller than DENSE_SMALL multiply-adds is done before another thread has begun. */
-enum { DENSE_PANELS = 4, DENSE_SMALL = 16 * 1024 };
+enum { DENSE_SMALL = 16 * 1024 };
 
 static void dense_tile(void *argument, uint32_t thread, uint32_t tile) {
     const step *t = argument;
     const matrix *w = t->weight;
-    uint32_t panels = (uint32_t)ceil_div(t->out, DYNK_PANEL);
-    uint32_t from = part(panels, tile, t->tiles);
-    size_t first = (size_t)from * DYNK_PANEL;
-    size_t end = (size_t)part(panels, tile + 1, t->tiles) * DYNK_PANEL;
+    slice o = slice_of(t->out, tile, t->tiles);
     (void)thread;
     dynk_dense_args a = {
         .x = t->from,
-        .weight = w->weight + from * w->w_panel,
-        .bias = t->bias == NULL ? NULL : t->bias + first,
-        .y = t->to + first,
+        .weight = w->weight + o.panel * w->w_panel,
+        .bias = t->bias == NULL ? NULL : t->bias + o.first,
+        .y = t->to + o.first,
         .in = t->in,
-        .out = size_min(end, t->out) - first,
+        .out = o.count,
         .w_panel = w->w_panel,
         .act = t->act,
     };
@@ -247,25 +251,22 @@ static void project_tile(void *argument, uint32_t thread, uint32_t tile) {
     const grid *g = &t->grid;
     const matrix *w = &pb->w->project;
     uint32_t pixels = b->out_side * b->out_side;
-    uint32_t panels = (uint32_t)ceil_div(b->out, DYNK_PANEL);
     uint32_t from = part(pixels, tile / g->outs, g->pixels);
     uint32_t end = part(pixels, tile / g->outs + 1, g->pixels);
-    uint32_t first_panel = part(panels, tile % g->outs, g->outs);
-    uint32_t last_panel = part(panels, tile % g->outs + 1, g->outs);
-    size_t first = (size_t)first_panel * DYNK_PANEL;
+    slice o = slice_of(b->out, tile % g->outs, g->outs);
     size_t x_pix = filter_pixel(b->mid), y_pix = map_pixel(b->out), r_pix = map_pixel(b->in);
     dynk_pointwise_args a = {
         .x = s->filtered + from * x_pix,
-        .weight = w->weight + first_panel * w->w_panel,
-        .scale = pb->project.scale + first,
-        .shift = pb->project.shift + first,
+        .weight = w->weight + o.panel * w->w_panel,
+        .scale = pb->project.scale + o.first,
+        .shift = pb->project.shift + o.first,
         .gate = b->squeeze > 0 ? s->gate : NULL,
-        .residual = b->residual ? t->from + from * r_pix + first : NULL,
-        .y = t->to + from * y_pix + first,
+        .residual = b->residual ? t->from + from * r_pix + o.first : NULL,
+        .y = t->to + from * y_pix + o.first,
         .scratch = s->lane[thread].scratch,
         .pixels = end - from,
         .in = b->mid,
-        .out = size_min((size_t)last_panel * DYNK_PANEL, b->out) - first,
+        .out = o.count,
         .x_pix = x_pix,
         .y_pix = y_pix,
         .r_pix = r_pix,
@@ -281,27 +282,24 @@ static void head_tile(void *argument, uint32_t thread, uint32_t tile) {
     dynofa_session *s = t->s;
     const plan *p = s->plan;
     float *own = s->lane[thread].ring;
-    uint32_t panels = (uint32_t)ceil_div(t->out, DYNK_PANEL);
-    uint32_t from = part(panels, tile, t->tiles);
-    size_t first = (size_t)from * DYNK_PANEL;
-    size_t end = (size_t)part(panels, tile + 1, t->tiles) * DYNK_PANEL;
+    slice o = slice_of(t->out, tile, t->tiles);
     size_t pixels = (size_t)p->last_side * p->last_side;
     dynk_pointwise_args a = {
         .x = t->from,
-        .weight = t->weight->weight + from * t->weight->w_panel,
-        .scale = p->head.scale + first,
-        .shift = p->head.shift + first,
+        .weight = t->weight->weight + o.panel * t->weight->w_panel,
+        .scale = p->head.scale + o.first,
+        .shift = p->head.shift + o.first,
         .y = own,
         .pixels = pixels,
         .in = t->in,
-        .out = size_min(end, t->out) - first,
+        .out = o.count,
         .x_pix = map_pixel(t->in),
         .w_panel = t->weight->w_panel,
         .y_pix = filter_pixel(GROUP),
         .act = t->act,
     };
     s->model->table.pointwise.fn.pointwise(&a);
-    dynk_average_args mean = {own, t->to + first, pixels, a.out, a.y_pix, pixels};
+    dynk_average_args mean = {own, t->to + o.first, pixels, o.count, a.y_pix, pixels};
     s->model->table.average.fn.average(&mean);
 }
 

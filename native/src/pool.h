@@ -1,6 +1,8 @@
 /* A session's threads. The caller of a run goes through its steps; the tiles of a step are shared
  * with whichever threads are awake. No thread waits for one that holds no tile, so a thread that
- * the system has put aside costs nothing but its help. */
+ * the system has put aside costs nothing but its help. A caller who had to wait for the last tiles
+ * longer than it had worked goes on alone for a while, ever longer as that repeats: another process
+ * has the core. */
 #ifndef DYNOFA_POOL_H
 #define DYNOFA_POOL_H
 
