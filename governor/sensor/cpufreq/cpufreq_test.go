@@ -2,8 +2,12 @@ package cpufreq
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dynofa/dynofa/governor/sensor/fakeroot"
+	"github.com/dynofa/dynofa/governor/sensor/topology"
 )
 
 func TestParseTimeInState(t *testing.T) {
@@ -29,4 +33,35 @@ func FuzzParseTimeInState(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, ticks+5, more)
 	})
+}
+
+// A big core counts as much more than a little one, and a CPU that we may not use counts nothing.
+func TestWeights(t *testing.T) {
+	root := fakeroot.Root(t.TempDir())
+	for name, content := range map[string]string{
+		"online": "0-5\n", "cpu0/cpu_capacity": "256\n", "cpu1/cpu_capacity": "256\n", "cpu4/cpu_capacity": "1024\n", "cpu5/cpu_capacity": "1024\n",
+		"cpufreq/policy0/related_cpus": "0 1 2 3\n", "cpufreq/policy0/cpuinfo_max_freq": "1800000\n", "cpufreq/policy0/scaling_max_freq": "1800000\n",
+		"cpufreq/policy4/related_cpus": "4 5\n", "cpufreq/policy4/cpuinfo_max_freq": "2400000\n", "cpufreq/policy4/scaling_max_freq": "1200000\n",
+	} {
+		require.NoError(t, root.Write("sys/devices/system/cpu/"+name, content))
+	}
+	affinity := func(list string) {
+		require.NoError(t, root.Write("proc/self/status", "Cpus_allowed_list:\t"+list+"\n"))
+	}
+	affinity("0-1,4-5")
+	cpus := topology.New(string(root))
+	s := New(string(root), cpus)
+	defer cpus.Close()
+	defer s.Close()
+	clock := func(now time.Duration) float64 {
+		cpus.Read(now)
+		row := s.Read(now)[0]
+		require.NoError(t, row.Err)
+		return row.Reading.Value
+	}
+	require.InDelta(t, (2*256*1+2*1024*0.5)/(2*256+2*1024), clock(0), 1e-12)
+	affinity("4")
+	require.InDelta(t, 0.5, clock(1), 1e-12)
+	affinity("2,4") // of CPU 2 the capacity is not known: all count the same
+	require.InDelta(t, 0.75, clock(2), 1e-12)
 }
