@@ -32,14 +32,14 @@ const (
 func all(c Config) []*entry {
 	cpus := topology.New(c.Root)
 	return []*entry{
-		{name: "topology", group: kernel, every: 1, sensor: cpus},
+		{name: "topology", group: kernel, every: 2, sensor: cpus},
 		{name: "cpufreq", group: kernel, every: 1, sensor: cpufreq.New(c.Root, cpus)}, // after topology, which it asks
-		{name: "cgroup", group: kernel, every: 1, sensor: cgroup.New(c.Root)},
+		{name: "cgroup", group: kernel, every: 2, sensor: cgroup.New(c.Root)},         // quotas mostly have periods of 100 ms
 		{name: "schedstat", group: kernel, every: 1, sensor: schedstat.New(c.Root, c.Threads)},
 		{name: "psi", group: kernel, every: 1, sensor: psi.New(c.Root)},
 		{name: "stat", group: kernel, every: 5, sensor: stat.New(c.Root)},
 		{name: "nvml", group: driver, every: 4, sensor: nvml.New(c.Driver, c.GPU, os.Getpid())},
-		{name: "devfreq", group: device, every: 1, sensor: devfreq.New(c.Root)},
+		{name: "devfreq", group: device, every: 2, sensor: devfreq.New(c.Root)},
 		{name: "ina3221", group: device, every: 2, sensor: ina3221.New(c.Root)},
 		{name: "rapl", group: device, every: 2, sensor: rapl.New(c.Root)},
 		{name: "thermal", group: device, every: 5, sensor: thermal.New(c.Root)},
@@ -54,5 +54,5 @@ type entry struct {
 	every  int
 	sensor source.Sensor
 	due    sysfs.Timer
-	rows   []source.Row // copies of the last ones; the sampler's mutex
+	rows   []source.Row // copies of the last ones; its own goroutine writes them, with the sampler's mutex
 }

@@ -23,12 +23,13 @@ func TestStale(t *testing.T) {
 	read := r.now
 	r.now += 250 * time.Millisecond
 	hw := r.sampler.Hardware()
-	require.Equal(t, governor.Reading{Value: 4, At: read, Condition: governor.Valid}, hw.Cores)
+	require.Equal(t, governor.Reading{Value: 1, At: read, Condition: governor.Valid}, hw.Clock)
 	r.now++
 	hw = r.sampler.Hardware()
-	require.Equal(t, governor.Reading{Value: 4, At: read, Condition: governor.Stale}, hw.Cores)
+	require.Equal(t, governor.Reading{Value: 1, At: read, Condition: governor.Stale}, hw.Clock)
 	require.Equal(t, governor.Valid, hw.Temperature.Condition, "is read less often")
-	require.ErrorIs(t, r.row("topology", "online").Err, errStale)
+	require.ErrorIs(t, r.row("cpufreq", "permitted").Err, errStale)
+	require.Equal(t, governor.Valid, r.row("cpufreq", "current").Reading.Condition, "is read once a second")
 }
 
 // gpu is a GPU that knows its load alone, and tells it when it may.

@@ -69,13 +69,11 @@ func Open(c Config) *Sampler {
 	s.background = true
 	s.sample(kernel)
 	for group := range groups {
-		tick := time.NewTicker(s.period)
 		if group != driver {
 			s.running.Add(1)
 		}
 		go func() {
-			s.run(group, tick.C)
-			tick.Stop()
+			s.run(group)
 			if group != driver {
 				s.running.Done()
 			}
@@ -84,21 +82,46 @@ func Open(c Config) *Sampler {
 	return s
 }
 
-// run reads a group at every tick until the Sampler is closed, and then closes its sensors.
-func (s *Sampler) run(group int, tick <-chan time.Time) {
+// run reads a group until the Sampler is closed, and then closes its sensors. Waking up costs more than most of the
+// reading: the goroutine sleeps until the first of its sensors is due.
+func (s *Sampler) run(group int) {
+	defer s.closeGroup(group)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-s.stop:
-			s.closeGroup(group)
 			return
-		default:
+		case <-timer.C:
 			s.sample(group)
-		}
-		select {
-		case <-s.stop:
-		case <-tick:
+			timer.Reset(s.pause(group))
 		}
 	}
+}
+
+// pause is the time until the first sensor of a group is due.
+func (s *Sampler) pause(group int) time.Duration {
+	first := sysfs.Again
+	for _, e := range s.entries {
+		if e.group == group {
+			first = min(first, s.every(e))
+		}
+	}
+	return first
+}
+
+// every is the time between two readings of a sensor: once a second is enough while all it has is missing.
+func (s *Sampler) every(e *entry) time.Duration {
+	period := time.Duration(e.every) * s.period
+	for i := range e.rows {
+		if e.rows[i].Reading.Condition != governor.Missing || errors.Is(e.rows[i].Err, sysfs.ErrFirst) {
+			return period
+		}
+	}
+	if len(e.rows) == 0 {
+		return period
+	}
+	return max(period, sysfs.Again)
 }
 
 // Sample reads every sensor that is due. Only for a Sampler of New, from one goroutine.
@@ -111,9 +134,12 @@ func (s *Sampler) Sample() {
 func (s *Sampler) sample(group int) {
 	read := false
 	for _, e := range s.entries {
+		if e.group != group {
+			continue
+		}
 		now := s.clock()
-		// Half a period early is better than a tick too late.
-		if e.group != group || !e.due.Due(now, time.Duration(e.every)*s.period-s.period/2) {
+		// Half a period early is better than a whole one late.
+		if !e.due.Due(now, s.every(e)-s.period/2) {
 			continue
 		}
 		rows := e.sensor.Read(now)

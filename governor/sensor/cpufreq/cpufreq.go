@@ -58,10 +58,10 @@ func New(root string, cpus *topology.Sensor) *Sensor {
 
 // open takes a policy that says what it is the limit of.
 func open(at, name string) (*policy, bool) {
-	max, related := sysfs.At(at, name, "cpuinfo_max_freq"), sysfs.At(at, name, "related_cpus")
-	defer max.Close()
+	top, related := sysfs.At(at, name, "cpuinfo_max_freq"), sysfs.At(at, name, "related_cpus")
+	defer top.Close()
 	defer related.Close()
-	highest, err := max.Uint(0)
+	highest, err := top.Uint(0)
 	if err != nil || highest == 0 {
 		return nil, false
 	}

@@ -55,10 +55,10 @@ func (b binding) Init() error {
 		return ErrNoDriver
 	}
 	// The text of other errors would come from the library, which may be closed by now.
-	return fmt.Errorf("nvmlInit answers error %d", ret)
+	return fmt.Errorf("nvmlInit answers error %d", int32(ret))
 }
 
-func (b binding) Shutdown() { b.lib.Shutdown() }
+func (b binding) Shutdown() { _ = b.lib.Shutdown() }
 
 func (b binding) Device(index int) (Device, error) {
 	if !b.has("nvmlDeviceGetHandleByIndex_v2") {
@@ -107,7 +107,7 @@ func failure(ret nvml.Return) error {
 	case nvml.ERROR_LIBRARY_NOT_FOUND:
 		return ErrNoDriver
 	default:
-		return fmt.Errorf("NVML answers error %d", ret)
+		return fmt.Errorf("NVML answers error %d", int32(ret))
 	}
 }
 

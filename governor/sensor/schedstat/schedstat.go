@@ -52,7 +52,7 @@ func New(root string, tids []int) *Sensor {
 func (s *Sensor) Read(now time.Duration) []source.Row {
 	var run, wait, passed float64
 	count := 0
-	var failed error = sysfs.ErrNoNode
+	failed := sysfs.ErrNoNode
 	for _, t := range s.threads.List(now) {
 		ran, waited, took, err := t.read(now)
 		if sysfs.Condition(err) == governor.Missing && err != sysfs.ErrFirst { //nolint:errorlint // a sentinel of our own

@@ -58,8 +58,8 @@ func New(root string) *Sensor {
 		}
 		f := sysfs.At(at, name, "max_state")
 		defer f.Close()
-		max, err := f.Uint(0)
-		return &device{sysfs.At(at, name, "cur_state"), float64(max)}, err == nil && max > 0
+		deepest, err := f.Uint(0)
+		return &device{sysfs.At(at, name, "cur_state"), float64(deepest)}, err == nil && deepest > 0
 	})
 	s.paths = [3]string{at + "/thermal_zone*/temp", at + "/thermal_zone*/temp (gpu)", at + "/cooling_device*/cur_state"}
 	s.rows = [3]source.Row{

@@ -41,13 +41,14 @@ func New(root string) *Sensor {
 		}
 		p := &pack{time: sysfs.At(at, name, "thermal_throttle/package_throttle_total_time_ms"),
 			count: sysfs.At(at, name, "thermal_throttle/package_throttle_count")}
+		if _, err := p.count.Uint(0); sysfs.Condition(err) == governor.Missing {
+			return nil, false
+		}
 		id := sysfs.At(at, name, "topology/physical_package_id")
 		defer id.Close()
 		number, err := id.Uint(0)
 		if err != nil || seen[number] {
-			return nil, false
-		}
-		if _, err := p.count.Uint(0); sysfs.Condition(err) == governor.Missing {
+			p.count.Close()
 			return nil, false
 		}
 		seen[number] = true

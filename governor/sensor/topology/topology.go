@@ -82,7 +82,7 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 func (s *Sensor) weigh(now time.Duration) {
 	s.weights = map[int]float64{}
 	sum := 0.0
-	var err error = sysfs.ErrNoNode
+	err := sysfs.ErrNoNode
 	for cpu := range sysfs.MaxCPUs {
 		if !s.usable.Has(cpu) {
 			continue

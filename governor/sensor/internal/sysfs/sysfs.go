@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -66,6 +67,7 @@ func (t *Timer) Due(now, period time.Duration) bool {
 // File is one text file. The zero value is of no use; At makes one.
 type File struct {
 	Path  string
+	fixed bool // the kernel's: while it is open, nothing takes its place
 	h     handle
 	retry Timer
 	err   error
@@ -74,7 +76,8 @@ type File struct {
 
 // At is a file below a root. It is opened at the first read.
 func At(root string, elem ...string) *File {
-	return &File{Path: filepath.Join(root, filepath.Join(elem...)), buf: make([]byte, 256)}
+	path := filepath.Join(root, filepath.Join(elem...))
+	return &File{Path: path, fixed: strings.HasPrefix(path, "/proc/") || strings.HasPrefix(path, "/sys/"), buf: make([]byte, 256)}
 }
 
 // Read is the content of the file, without spaces around it; it is valid until the next Read. A file that cannot
@@ -90,7 +93,7 @@ func (f *File) Read(now time.Duration) ([]byte, error) {
 	}
 	for {
 		n, err := f.h.pread(f.buf)
-		if err != nil || f.h.replaced() {
+		if err != nil || !f.fixed && f.h.replaced() {
 			// The device is gone, or the file is another one by now: look again at once, then once a second.
 			f.h.close()
 			if err == nil {
@@ -257,28 +260,23 @@ func ParseCPUs(text []byte, set *CPUs) (int, error) {
 	return n, nil
 }
 
-// Nodes follows the entries of a directory: those that make takes are kept until they are gone.
+// Nodes follows the entries of a directory: those that take accepts are kept until they are gone.
 type Nodes[T interface{ Close() }] struct {
 	dir   string
-	make  func(name string) (T, bool)
+	take  func(name string) (T, bool)
 	timer Timer
 	kept  map[string]T
 	list  []T
 }
 
 // Follow follows dir.
-func Follow[T interface{ Close() }](dir string, make func(name string) (T, bool)) *Nodes[T] {
-	return &Nodes[T]{dir: dir, make: make, kept: map[string]T{}}
+func Follow[T interface{ Close() }](dir string, take func(name string) (T, bool)) *Nodes[T] {
+	return &Nodes[T]{dir: dir, take: take, kept: map[string]T{}}
 }
 
-// List is what is there, sorted by name. The directory is looked at every two seconds, once a second while it
-// holds nothing.
+// List is what is there, sorted by name. The directory is looked at every two seconds.
 func (n *Nodes[T]) List(now time.Duration) []T {
-	period := 2 * Again
-	if len(n.list) == 0 {
-		period = Again
-	}
-	if !n.timer.Due(now, period) {
+	if !n.timer.Due(now, 2*Again) {
 		return n.list
 	}
 	names, _ := listDir(n.dir)
@@ -295,7 +293,7 @@ func (n *Nodes[T]) List(now time.Duration) []T {
 		if _, has := n.kept[name]; has {
 			continue
 		}
-		if t, ok := n.make(name); ok {
+		if t, ok := n.take(name); ok {
 			n.kept[name] = t
 			changed = true
 		}

@@ -172,12 +172,12 @@ func TestNodes(t *testing.T) {
 	for _, name := range []string{"zone10", "zone2", "fan0"} {
 		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o755))
 	}
-	require.Empty(t, n.List(Again/2))
-	require.Equal(t, []named{"zone2", "zone10"}, n.List(Again))
+	require.Empty(t, n.List(Again))
+	require.Equal(t, []named{"zone2", "zone10"}, n.List(2*Again))
 	require.NoError(t, os.Remove(filepath.Join(dir, "zone2")))
 	good = false // only what is new is asked
-	require.Equal(t, []named{"zone10"}, n.List(3*Again))
+	require.Equal(t, []named{"zone10"}, n.List(4*Again))
 	require.NoError(t, os.RemoveAll(dir))
 	n.Rescan()
-	require.Empty(t, n.List(3*Again))
+	require.Empty(t, n.List(4*Again))
 }
