@@ -1,12 +1,13 @@
 // Package thermal reads the temperatures and what is done against them, from /sys/class/thermal:
 //
-//   - thermal_zone*/temp in thousandths of a degree Celsius. Zones of the PMIC (a constant on Jetson) are left out, and
-//     so are readings outside of -40 to 150 degrees: -256 is a Jetson sensor whose part is switched off.
+//   - thermal_zone*/temp in thousandths of a degree Celsius. Zones of the PMIC (a constant on Jetson) are left out. A
+//     zone at -256 degrees is a Jetson's whose part is switched off: missing. Others outside of -40 to 150 are wrong.
 //   - cooling_device*/cur_state over max_state. Fans and what else does not slow anything down are left out.
 package thermal
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 	"time"
@@ -14,6 +15,8 @@ import (
 	"github.com/dynofa/dynofa/governor/sensor/internal/source"
 	"github.com/dynofa/dynofa/governor/sensor/internal/sysfs"
 )
+
+var errOff = fmt.Errorf("switched off: %w", sysfs.ErrNoNode)
 
 // Sensor reads every zone and every cooling device.
 type Sensor struct {
@@ -93,7 +96,11 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 	var hottest, gpu, deepest top
 	for _, z := range s.zones.List(now) {
 		milli, err := z.temp.Int(now)
-		if err == nil && (milli <= -40_000 || milli >= 150_000) {
+		switch {
+		case err != nil:
+		case milli == -256_000:
+			err = errOff
+		case milli <= -40_000 || milli >= 150_000:
 			err = sysfs.ErrNumber
 		}
 		if errors.Is(err, fs.ErrNotExist) {
