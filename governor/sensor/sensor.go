@@ -99,7 +99,8 @@ func (s *Sampler) run(group int) {
 	}
 }
 
-// pause is the time until the first sensor of a group is due.
+// pause is the time until the first sensor of a group is due, on a beat that all groups share, so that they wake up
+// together.
 func (s *Sampler) pause(group int) time.Duration {
 	first := sysfs.Again
 	for _, e := range s.entries {
@@ -107,7 +108,7 @@ func (s *Sampler) pause(group int) time.Duration {
 			first = min(first, s.every(e))
 		}
 	}
-	return first
+	return first - s.clock()%first
 }
 
 // every is the time between two readings of a sensor: once a second is enough while all it has is missing.
