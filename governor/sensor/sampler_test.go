@@ -60,7 +60,8 @@ func (g *gpu) Utilization() (float64, error) {
 func TestHangingDriver(t *testing.T) {
 	root, err := fakeroot.Unpack("xavier-nx", memory(t))
 	require.NoError(t, err)
-	require.NoError(t, root.Remove("sys/class/devfreq"))
+	load := "sys/class/devfreq/17000000.gv11b/device/load"
+	require.NoError(t, root.Remove(load))
 	var now atomic.Int64
 	g := &gpu{asked: make(chan struct{}), may: make(chan struct{})}
 	s := Open(Config{Root: string(root), Driver: g, Period: time.Millisecond,
@@ -69,8 +70,7 @@ func TestHangingDriver(t *testing.T) {
 	<-g.asked
 	g.may <- struct{}{}
 	<-g.asked // the second call hangs
-	load := s.Hardware().GPULoad
-	require.Equal(t, 0.5, load.Value)
+	require.Equal(t, 0.5, s.Hardware().GPULoad.Value)
 	for s.Hardware().GPULoad.Condition != governor.Stale { // the clock moves with every look at it
 		runtime.Gosched()
 	}
@@ -80,9 +80,7 @@ func TestHangingDriver(t *testing.T) {
 	}
 	require.Equal(t, int64(2), g.calls.Load())
 
-	for name, content := range map[string]string{"device/of_node/name": "gv11b", "device/load": "187"} {
-		require.NoError(t, root.Write("sys/class/devfreq/17000000.gv11b/"+name, content))
-	}
+	require.NoError(t, root.Write(load, "187\n"))
 	for hw := s.Hardware(); hw.GPULoad.Value != 0.187 || hw.GPULoad.Condition != governor.Valid; hw = s.Hardware() {
 		runtime.Gosched()
 	}
