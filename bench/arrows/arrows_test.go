@@ -37,7 +37,7 @@ var rules = map[string][]string{
 	"gofacade/ofa":           {},
 	"gofacade/internal/capi": {"gofacade", "cuda", "native", "kernels"},
 
-	"governor": {"governor", "gofacade/ofa", "gofacade/bundle", "gofacade/imageio"},
+	"governor": {"governor", "gofacade/atomicfile", "gofacade/ofa", "gofacade/bundle", "gofacade/imageio"},
 	"bench":    {"bench", "governor", "gofacade", "cuda", "native", "kernels"},
 	"cmd":      {"cmd", "bench", "governor", "gofacade"},
 

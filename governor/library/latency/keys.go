@@ -22,7 +22,7 @@ import (
 // Head.Features. The error is an [*ofa.FieldError] if the Space does not offer the Subnet.
 func Keys(s *ofa.Space, n ofa.Subnet) ([]string, error) {
 	var keys []string
-	err := walk(s, n, func(key []byte) error {
+	err := walk(s, n, func(key []byte, _ int) error {
 		keys = append(keys, string(key))
 		return nil
 	})
@@ -32,8 +32,9 @@ func Keys(s *ofa.Space, n ofa.Subnet) ([]string, error) {
 	return keys, nil
 }
 
-// walk visits the keys of Keys until visit fails. The key is valid only during the visit.
-func walk(s *ofa.Space, n ofa.Subnet, visit func(key []byte) error) error {
+// walk visits the keys of Keys, and how many weights each layer reads, until visit fails. The key is valid only
+// during the visit.
+func walk(s *ofa.Space, n ofa.Subnet, visit func(key []byte, weights int) error) error {
 	if err := s.CheckArch(n); err != nil {
 		return err
 	}
@@ -41,7 +42,7 @@ func walk(s *ofa.Space, n ofa.Subnet, visit func(key []byte) error) error {
 	stem := shape{n.Resolution, 3}
 	out := shape{blocks[0].InSide, blocks[0].In}
 	k := key(make([]byte, 0, 160))
-	if err := visit(k.layer("Conv", stem, out)); err != nil {
+	if err := visit(k.layer("Conv", stem, out), 27*s.Stem.Channels); err != nil {
 		return err
 	}
 	for i := range blocks {
@@ -50,7 +51,11 @@ func walk(s *ofa.Space, n ofa.Subnet, visit func(key []byte) error) error {
 		k = k.layer("expanded_conv", shape{b.InSide, b.In}, out).
 			field("-expand:", b.Mid).field("-kernel:", b.Kernel).field("-stride:", b.Stride).
 			flag("-idskip:", b.Residual).flag("-se:", b.Squeeze > 0).flag("-hs:", b.Act == ofa.HSwish)
-		if err := visit(k); err != nil {
+		weights := b.Mid * (b.Kernel*b.Kernel + 2*b.Squeeze + b.Out)
+		if b.Expand > 0 {
+			weights += b.In * b.Mid
+		}
+		if err := visit(k, weights); err != nil {
 			return err
 		}
 	}
@@ -59,18 +64,18 @@ func walk(s *ofa.Space, n ofa.Subnet, visit func(key []byte) error) error {
 		pooled = s.Head.Features
 	}
 	last := shape{out.side, pooled}
-	if err := visit(k.layer("Conv_1", out, last)); err != nil {
+	if err := visit(k.layer("Conv_1", out, last), out.channels*pooled); err != nil {
 		return err
 	}
-	if err := visit(k.layer("AvgPool2D", last, shape{1, pooled})); err != nil {
+	if err := visit(k.layer("AvgPool2D", last, shape{1, pooled}), 0); err != nil {
 		return err
 	}
 	if s.Head.Expand > 0 {
-		if err := visit(k.layer("Conv_2", shape{1, pooled}, shape{1, s.Head.Features})); err != nil {
+		if err := visit(k.layer("Conv_2", shape{1, pooled}, shape{1, s.Head.Features}), pooled*s.Head.Features); err != nil {
 			return err
 		}
 	}
-	return visit(k.start("Logits", shape{1, s.Head.Features}).field("-output:", s.Classes))
+	return visit(k.start("Logits", shape{1, s.Head.Features}).field("-output:", s.Classes), s.Head.Features*s.Classes)
 }
 
 // shape is that of a map: side x side x channels.

@@ -2,7 +2,8 @@
 //
 // A table is a directory with one file <r>_lookup_table.json per image side r, a JSON object
 // key -> {"count", "mean", "std"} in milliseconds, in the format of the once-for-all and DynamicOFA projects:
-// their tables load unchanged and ours load there. [Keys] spells the keys out.
+// their tables load unchanged and ours load there. [Keys] spells the keys out. A table that dynofa measured has a
+// file profile.json as well: where it comes from, and a [Correction] of the sums.
 package latency
 
 import (
@@ -18,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
 
@@ -55,7 +57,8 @@ func (e Entry) check() error {
 
 // Table holds the measurements of one device and backend. It is immutable and safe for concurrent use.
 type Table struct {
-	sides map[int]map[string]Entry // image side, key
+	sides   map[int]map[string]Entry // image side, key
+	profile *Profile                 // nil: plain sums
 }
 
 // New makes a Table from measurements by image side and key. It copies its argument. The error names the side,
@@ -82,16 +85,21 @@ func New(sides map[int]map[string]Entry) (*Table, error) {
 	return t, nil
 }
 
-// Load reads every <r>_lookup_table.json of a directory; other files are ignored. The error names the file and,
-// where there is one, the key and the value: no such file, a name without a legal r, a file over 4 MiB, text that
-// is not JSON (NaN is not), a key given twice, a mean that is missing, negative or above 1e9.
+// Load reads every <r>_lookup_table.json of a directory, and its profile.json if there is one; other files are
+// ignored. The error names the file and, where there is one, the key and the value: no such file, a name without a
+// legal r, a file over 4 MiB, text that is not JSON (NaN is not), a key given twice, a mean that is missing, negative
+// or above 1e9, tables that are not those of the profile.
 func Load(dir string) (*Table, error) {
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("latency: %w", err)
 	}
-	sides := map[int]map[string]Entry{}
+	sides, sums := map[int]map[string]Entry{}, map[int]string{}
+	profiled := false
 	for _, file := range files {
+		if file.Name() == profileName {
+			profiled = true
+		}
 		name, ok := strings.CutSuffix(file.Name(), suffix)
 		if !ok {
 			continue
@@ -104,8 +112,9 @@ func Load(dir string) (*Table, error) {
 		if len(sides) == maxTables {
 			return nil, fmt.Errorf("latency: %s: expected at most %d tables", dir, maxTables)
 		}
-		data, err := read(path)
+		data, err := read(path, maxBytes)
 		if err == nil {
+			sums[r] = checksum(data)
 			sides[r], err = parse(data)
 		}
 		if err != nil {
@@ -113,13 +122,23 @@ func Load(dir string) (*Table, error) {
 		}
 	}
 	if len(sides) == 0 {
-		return nil, fmt.Errorf("latency: %s: no file <r>%s, expected one per resolution", dir, suffix)
+		return nil, fmt.Errorf("latency: %s: no file <r>%s, expected one per resolution%s", dir, suffix, hint(dir, files))
 	}
-	return &Table{sides}, nil
+	t := &Table{sides: sides}
+	if profiled {
+		path := filepath.Join(dir, profileName)
+		if t.profile, err = loadProfile(path); err == nil {
+			err = t.profile.match(sums)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("latency: %s: %w", path, err)
+		}
+	}
+	return t, nil
 }
 
 // read reads a regular file of bounded size; anything else, such as a pipe, could block or never end.
-func read(path string) ([]byte, error) {
+func read(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -132,9 +151,9 @@ func read(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	data, err := io.ReadAll(io.LimitReader(f, maxBytes+1))
-	if err == nil && len(data) > maxBytes {
-		err = fmt.Errorf("larger than %d bytes", maxBytes)
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("larger than %d bytes", limit)
 	}
 	return data, err
 }
@@ -188,19 +207,76 @@ func parse(data []byte) (map[string]Entry, error) {
 	return entries, nil
 }
 
-// Save writes one file per resolution into a directory, which is made if need be; files of other resolutions
-// stay. [Load] reads back an equal Table.
+// hint names the folders of a directory that hold tables, because a profiler makes one a number of threads.
+func hint(dir string, files []os.DirEntry) string {
+	var found []string
+	for _, f := range files {
+		if tables, _ := filepath.Glob(filepath.Join(dir, f.Name(), "*"+suffix)); len(tables) > 0 {
+			found = append(found, f.Name())
+		}
+	}
+	if len(found) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(": there are tables in its folders %.200q, name one", found)
+}
+
+// Save writes one file per resolution into a directory, which is made if need be, and profile.json, if the Table has
+// one, after them. Every file is replaced as a whole. Tables of other resolutions stay, but not beside a profile:
+// those are an error, and so is a plain Table where there is a profile. [Load] reads back an equal Table.
 func (t *Table) Save(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("latency: %w", err)
 	}
-	for r, entries := range t.sides {
-		data, err := json.MarshalIndent(entries, "", " ")
+	if err := t.fits(dir); err != nil {
+		return fmt.Errorf("latency: %s: %w", dir, err)
+	}
+	replace := func(name string, data []byte) error {
+		err := atomicfile.Replace(filepath.Join(dir, name), func(w io.Writer) error {
+			_, err := w.Write(data)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("latency: %s: %w", filepath.Join(dir, name), err)
+		}
+		return nil
+	}
+	for _, r := range t.Resolutions() {
+		data, err := encode(t.sides[r])
 		if err != nil {
 			return fmt.Errorf("latency: r=%d: %w", r, err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, strconv.Itoa(r)+suffix), append(data, '\n'), 0o644); err != nil {
-			return fmt.Errorf("latency: %w", err)
+		if err := replace(strconv.Itoa(r)+suffix, data); err != nil {
+			return err
+		}
+	}
+	if t.profile == nil {
+		return nil
+	}
+	data, err := json.MarshalIndent(t.profile, "", " ")
+	if err != nil {
+		return fmt.Errorf("latency: %s: %w", profileName, err)
+	}
+	return replace(profileName, append(data, '\n'))
+}
+
+// fits refuses to mix measurements in a directory.
+func (t *Table) fits(dir string) error {
+	if t.profile == nil {
+		if _, err := os.Lstat(filepath.Join(dir, profileName)); err == nil {
+			return fmt.Errorf("holds a %s of other tables, expected another directory", profileName)
+		}
+		return nil
+	}
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if name, ok := strings.CutSuffix(f.Name(), suffix); ok {
+			if r, err := strconv.Atoi(name); err != nil || t.sides[r] == nil {
+				return fmt.Errorf("holds %s, which is no part of this profile, expected another directory", f.Name())
+			}
 		}
 	}
 	return nil
@@ -209,24 +285,47 @@ func (t *Table) Save(dir string) error {
 // Resolutions lists the image sides that the Table covers, in pixels, ascending.
 func (t *Table) Resolutions() []int { return slices.Sorted(maps.Keys(t.sides)) }
 
-// Predict is the latency of a Subnet at batch 1 in milliseconds: the sum of its layers' means. The error says
-// which resolutions there are, which key the table lacks, or which field of the Subnet the Space does not offer.
+// Predict is the latency of a Subnet at batch 1 in milliseconds: the sum of its layers' means, corrected if the
+// Table has a [Profile]. The error says which resolutions there are, which key the table lacks, or which field of
+// the Subnet the Space does not offer.
 func (t *Table) Predict(s *ofa.Space, n ofa.Subnet) (float64, error) {
+	var ms float64
+	base, err := t.each(s, n, func(layer float64) { ms += layer })
+	return ms + base, err
+}
+
+// Layers splits Predict: base, which hangs on the resolution alone, plus the sum of ms, one share a layer in the
+// order of [Keys]. A layer's share hangs on its own key alone, with a [Correction] as without: so a search may keep
+// the shares of every block that a stage can hold and add up those of a Subnet, or replace some, and gets Predict.
+// A share may be negative.
+func (t *Table) Layers(s *ofa.Space, n ofa.Subnet) (base float64, ms []float64, err error) {
+	base, err = t.each(s, n, func(layer float64) { ms = append(ms, layer) })
+	if err != nil {
+		return 0, nil, err
+	}
+	return base, ms, nil
+}
+
+// each visits the shares of the layers and returns the base.
+func (t *Table) each(s *ofa.Space, n ofa.Subnet, visit func(ms float64)) (base float64, err error) {
 	entries, ok := t.sides[n.Resolution]
 	if !ok {
 		return 0, fmt.Errorf("latency: no table for r=%d, expected one of %v", n.Resolution, t.Resolutions())
 	}
-	var ms float64
-	err := walk(s, n, func(key []byte) error {
+	c := plain
+	if t.profile != nil {
+		c = &t.profile.Correction
+	}
+	err = walk(s, n, func(key []byte, weights int) error {
 		e, ok := entries[string(key)]
 		if !ok {
-			return fmt.Errorf("the table of r=%d has no key %q", n.Resolution, key)
+			return fmt.Errorf("the table of r=%d has no key %q%s", n.Resolution, key, t.profile.measuredFor())
 		}
-		ms += e.Mean
+		visit(c.layer(e.Mean, weights))
 		return nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("latency: %w", err)
 	}
-	return ms, nil
+	return c.BaseMS[n.Resolution], nil
 }
