@@ -27,6 +27,7 @@ type cli struct {
 	Run       runCmd       `cmd:"" help:"Classify images."`
 	Verify    verifyCmd    `cmd:"" help:"Compare logits with a reference file."`
 	Score     scoreCmd     `cmd:"" help:"MACs, parameters, predicted accuracy and latency of sub-networks."`
+	Profile   profileCmd   `cmd:"" help:"Measure the latency table of this device for a bundle."`
 	Calibrate calibrateCmd `cmd:"" help:"Estimate the batch normalisation of sub-networks and add them to a bundle as levels."`
 	Eval      evalCmd      `cmd:"" help:"Measure top-1 and top-5 accuracy over a data set."`
 	Export    exportCmd    `cmd:"" help:"Write one sub-network as ONNX."`

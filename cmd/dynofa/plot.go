@@ -16,6 +16,7 @@ import (
 	"gonum.org/v1/plot/vg/vgsvg"
 
 	"github.com/dynofa/dynofa/gofacade/atomicfile"
+	"github.com/dynofa/dynofa/governor/library/profile"
 )
 
 var (
@@ -213,4 +214,38 @@ func must(err error) {
 	if err != nil {
 		panic(err)
 	}
+}
+
+// plotProfile is the measured over the predicted latency, with its interval, and the line on which both are equal.
+func plotProfile(r *profile.Report) figure {
+	p := newPlot(fmt.Sprintf("%s, %d threads: mean error %.1f %%, worst %.1f %%", r.Backend, r.Threads, 100*r.Proof.MeanError, 100*r.Proof.Worst),
+		"predicted, ms", "measured, ms")
+	fig := figure{[]*plot.Plot{p}, 12 * vg.Centimeter}
+	if len(r.Networks) == 0 {
+		return fig
+	}
+	points := struct {
+		plotter.XYs
+		plotter.YErrors
+	}{}
+	lo, hi := math.Inf(1), 0.0
+	for _, n := range r.Networks {
+		points.XYs = append(points.XYs, plotter.XY{X: n.Predicted, Y: n.Measured})
+		points.YErrors = append(points.YErrors, struct{ Low, High float64 }{n.Measured - n.Low, n.High - n.Measured})
+		lo, hi = min(lo, n.Predicted, n.Low), max(hi, n.Predicted, n.High)
+	}
+	equal, err := plotter.NewLine(plotter.XYs{{X: lo, Y: lo}, {X: hi, Y: hi}})
+	must(err)
+	equal.Color, equal.Dashes = alert, []vg.Length{4, 3}
+	bars, err := plotter.NewYErrorBars(points)
+	must(err)
+	bars.Color = ink
+	dots, err := plotter.NewScatter(points.XYs)
+	must(err)
+	dots.Color, dots.Shape, dots.Radius = ink, draw.CircleGlyph{}, 2
+	p.Add(equal, bars, dots)
+	p.Legend.Add("equal", equal)
+	p.Legend.Add("sub-network with 95 % interval", dots)
+	p.Legend.Top, p.Legend.Left = true, true
+	return fig
 }

@@ -85,6 +85,9 @@ func New(sides map[int]map[string]Entry) (*Table, error) {
 	return t, nil
 }
 
+// ErrNoTables is what Load says of a directory without tables.
+var ErrNoTables = errors.New("no file")
+
 // Load reads every <r>_lookup_table.json of a directory, and its profile.json if there is one; other files are
 // ignored. The error names the file and, where there is one, the key and the value: no such file, a name without a
 // legal r, a file over 4 MiB, text that is not JSON (NaN is not), a key given twice, a mean that is missing, negative
@@ -122,7 +125,7 @@ func Load(dir string) (*Table, error) {
 		}
 	}
 	if len(sides) == 0 {
-		return nil, fmt.Errorf("latency: %s: no file <r>%s, expected one per resolution%s", dir, suffix, hint(dir, files))
+		return nil, fmt.Errorf("latency: %s: %w <r>%s, expected one per resolution%s", dir, ErrNoTables, suffix, hint(dir, files))
 	}
 	t := &Table{sides: sides}
 	if profiled {
