@@ -53,7 +53,7 @@ type analysis struct {
 	sides  map[int]map[string]latency.Entry
 	spread map[int]map[string]latency.Spread
 	runs   []observed
-	dirty  float64 // share of the blocks
+	dirty  float64 // share of the turns
 	tight  float64 // share of the keys
 }
 
@@ -76,7 +76,7 @@ func analyse(s *ofa.Space, p *partial) (*analysis, error) {
 	samples := map[int]map[string][]sample{}
 	shortest := map[int]float64{}
 	slow := speeds(p.Rounds, anchorTime(p.Rounds))
-	dirty, keys, tight := 0, 0, 0
+	turns, dirty, keys, tight := 0, 0, 0, 0
 	for i, r := range p.Rounds {
 		for _, b := range r.Blocks {
 			n, err := s.Parse(b.Subnet)
@@ -87,6 +87,8 @@ func analyse(s *ofa.Space, p *partial) (*analysis, error) {
 			if err != nil {
 				return nil, err
 			}
+			turns += 1 + b.Again
+			dirty += b.Again
 			if b.Dirt > clean {
 				dirty++
 			}
@@ -131,7 +133,7 @@ func analyse(s *ofa.Space, p *partial) (*analysis, error) {
 			a.spread[r][key] = latency.Spread{Low: low, High: high, Dirty: unclean}
 		}
 	}
-	a.dirty = float64(dirty) / float64(len(a.runs))
+	a.dirty = float64(dirty) / float64(turns)
 	a.tight = float64(tight) / float64(keys)
 	return a, nil
 }

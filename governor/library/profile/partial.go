@@ -50,6 +50,7 @@ type block struct {
 	Whole  int64   `json:"t"` // a run, ns
 	Layers []int64 `json:"l,omitempty"`
 	Dirt   dirt    `json:"d,omitempty"`
+	Again  int     `json:"a,omitempty"` // turns before that were disturbed and do not count
 }
 
 func (p *partial) save(dir string) error {
@@ -128,8 +129,8 @@ func (b *block) check(s *ofa.Space, layered bool) error {
 	if b.Whole < 1 || b.Whole > maxNS {
 		return fmt.Errorf("%s took %d ns, expected 1 to %d", b.Subnet, b.Whole, int64(maxNS))
 	}
-	if b.Dirt < clean || b.Dirt > disturbed {
-		return fmt.Errorf("%s has dirt %d, expected %d to %d", b.Subnet, b.Dirt, clean, disturbed)
+	if b.Dirt < clean || b.Dirt > disturbed || b.Again < 0 || b.Again > mostRepeats {
+		return fmt.Errorf("%s has dirt %d after %d turns, expected %d to %d after at most %d", b.Subnet, b.Dirt, b.Again, clean, disturbed, mostRepeats)
 	}
 	if layered {
 		keys, err := latency.Keys(s, n)

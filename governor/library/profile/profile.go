@@ -88,9 +88,11 @@ const (
 	blockTime    = 3 * time.Millisecond // a turn takes at least this long, and at least one run of each kind
 	mostRepeats  = 3                    // of a disturbed turn in a round
 	maxRuns      = 50                   // in a turn
-	proofRounds  = 12
-	anchorsAPass = 4                // at least, in a round
-	saveEvery    = 10 * time.Second // and look at the intervals
+	proofRounds  = 12                   // at least
+	proofLimit   = 45 * time.Second     // of going on until all intervals are narrow
+	proofWidth   = 0.01                 // of an interval to either side
+	anchorsAPass = 4                    // at least, in a round
+	saveEvery    = 10 * time.Second     // and look at the intervals
 )
 
 // Run measures a table, saves it in o.Dir and compares it with networks it was not made from. It stops measuring
@@ -315,7 +317,7 @@ func (m *meter) warmUp(ctx context.Context) error {
 type task struct {
 	n       ofa.Subnet
 	layered bool
-	repeats int // turns that were disturbed
+	again   int // turns that were disturbed
 }
 
 // turns measures tasks in order, the disturbed ones again at the end, and the anchor in between.
@@ -335,11 +337,12 @@ func (m *meter) turns(ctx context.Context, tasks []task, done func()) (round, er
 		if err != nil {
 			return r, err
 		}
-		if b.Dirt == disturbed && t.repeats < mostRepeats {
-			t.repeats++
+		if b.Dirt == disturbed && t.again < mostRepeats {
+			t.again++
 			tasks = append(tasks, t)
 			continue
 		}
+		b.Again = t.again
 		r.Blocks = append(r.Blocks, b)
 		done()
 	}
@@ -408,8 +411,10 @@ func (m *meter) prove(ctx context.Context, t *latency.Table, p *partial) (*laten
 	if len(networks) == 0 {
 		return &latency.Proof{Drift: 1}, nil, nil // the table knows them all
 	}
+	reference, start := anchorTime(p.Rounds), o.Now()
 	var rounds []round
-	for i := range proofRounds {
+	var samples map[string][]sample
+	for {
 		var tasks []task
 		for _, k := range rng.Perm(len(networks)) {
 			tasks = append(tasks, task{n: networks[k]})
@@ -417,19 +422,17 @@ func (m *meter) prove(ctx context.Context, t *latency.Table, p *partial) (*laten
 		ready := 0.0
 		r, err := m.turns(ctx, tasks, func() {
 			ready++
-			o.Progress("proof", (float64(i)+ready/float64(len(networks)))/proofRounds)
+			o.Progress("proof", min(1, (float64(len(rounds))+ready/float64(len(networks)))/proofRounds))
 		})
 		if err != nil {
 			return nil, nil, err
 		}
 		rounds = append(rounds, r)
-	}
-	reference := anchorTime(p.Rounds)
-	slow := speeds(rounds, reference)
-	samples := map[string][]sample{}
-	for i, r := range rounds {
-		for _, b := range r.Blocks {
-			samples[b.Subnet] = append(samples[b.Subnet], sample{float64(b.Whole) / ms / slow[i], b.Dirt})
+		if len(rounds) < proofRounds {
+			continue
+		}
+		if samples = byNetwork(rounds, reference); narrow(samples) || len(rounds) == maxRounds || o.Now().Sub(start) >= proofLimit {
+			break
 		}
 	}
 	proof := &latency.Proof{Networks: len(networks), Drift: anchorTime(rounds) / reference}
@@ -454,4 +457,28 @@ func (m *meter) prove(ctx context.Context, t *latency.Table, p *partial) (*laten
 		proof.Rank = rank
 	}
 	return proof, compared, nil
+}
+
+// byNetwork is what rounds measured of every network in milliseconds, with the machine's speed divided out.
+func byNetwork(rounds []round, reference float64) map[string][]sample {
+	samples := map[string][]sample{}
+	slow := speeds(rounds, reference)
+	for i, r := range rounds {
+		for _, b := range r.Blocks {
+			samples[b.Subnet] = append(samples[b.Subnet], sample{float64(b.Whole) / ms / slow[i], b.Dirt})
+		}
+	}
+	return samples
+}
+
+// narrow says whether the interval of every network is.
+func narrow(samples map[string][]sample) bool {
+	for _, list := range samples {
+		v := usable(list)
+		low, high, ok := interval(v)
+		if middle := median(v); !ok || max(high-middle, middle-low) > proofWidth*middle {
+			return false
+		}
+	}
+	return true
 }
