@@ -218,7 +218,7 @@ func must(err error) {
 
 // plotProfile is the measured over the predicted latency, with its interval, and the line on which both are equal.
 func plotProfile(r *profile.Report) figure {
-	p := newPlot(fmt.Sprintf("%s, %d threads: mean error %.1f %%, worst %.1f %%", r.Backend, r.Threads, 100*r.Proof.MeanError, 100*r.Proof.Worst),
+	p := newPlot(fmt.Sprintf("%s, threads %d: mean error %.1f %%, worst %.1f %%", r.Backend, r.Threads, 100*r.Proof.MeanError, 100*r.Proof.Worst),
 		"predicted, ms", "measured, ms")
 	fig := figure{[]*plot.Plot{p}, 12 * vg.Centimeter}
 	if len(r.Networks) == 0 {

@@ -31,6 +31,11 @@ func (c *profileCmd) Run(e *env) error {
 	if c.Limit <= 0 {
 		return fmt.Errorf("--limit is %v, expected a time above zero, such as 200s", c.Limit)
 	}
+	for _, threads := range c.Threads {
+		if threads < 1 {
+			return fmt.Errorf("--threads is %d, expected 1 or more", threads)
+		}
+	}
 	sum, err := fileSum(c.Bundle)
 	if err != nil {
 		return err
@@ -136,7 +141,7 @@ func fileSum(path string) (string, error) {
 }
 
 func printProfile(e *env, r *profile.Report) {
-	e.printf("%s on %s, %d threads: %d keys, %d rounds, %.0f s; %.0f %% of the measurements disturbed, %.0f %% of the intervals narrow\n",
+	e.printf("%s: %s, threads %d: %d keys, %d rounds, %.0f s; %.0f %% of the measurements disturbed, %.0f %% of the intervals narrow\n",
 		r.Dir, r.Backend, r.Threads, r.Keys, r.Rounds, r.Seconds, 100*r.Dirty, 100*r.Tight)
 	if len(r.Networks) == 0 {
 		e.printf("no other networks to compare with\n")

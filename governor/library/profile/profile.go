@@ -89,7 +89,7 @@ const (
 	mostRepeats  = 3                    // of a disturbed turn in a round
 	maxRuns      = 50                   // in a turn
 	proofRounds  = 12                   // at least
-	proofLimit   = 45 * time.Second     // of going on until all intervals are narrow
+	proofPart    = 4                    // the proof may take this part of the limit until all intervals are narrow
 	proofWidth   = 0.01                 // of an interval to either side
 	anchorsAPass = 4                    // at least, in a round
 	saveEvery    = 10 * time.Second     // and look at the intervals
@@ -142,7 +142,7 @@ func run(ctx context.Context, o Options) (*Report, error) {
 	}
 	runtime.LockOSThread() // its waiting is looked at, and its caches are its own
 	defer runtime.UnlockOSThread()
-	m := &meter{o: o, anchor: anchor(o.Space, o.Resolutions), logits: make([]float32, o.Space.Classes), parts: make([]Part, 1024), layers: map[string]*layers{}}
+	m := &meter{o: o, anchor: anchor(o.Space, o.Resolutions), logits: make([]float32, o.Space.Classes), parts: make([]Part, 1024)}
 	m.image = make([]float32, 3*slices.Max(o.Resolutions)*slices.Max(o.Resolutions))
 	rng := rand.New(rand.NewPCG(o.Seed, 0))
 	for i := range m.image {
@@ -217,7 +217,6 @@ type meter struct {
 	image  []float32
 	logits []float32
 	parts  []Part
-	layers map[string]*layers // by network; the anchor's and those of the round
 }
 
 // wall is the duration of one run, in nanoseconds.
@@ -431,7 +430,7 @@ func (m *meter) prove(ctx context.Context, t *latency.Table, p *partial) (*laten
 		if len(rounds) < proofRounds {
 			continue
 		}
-		if samples = byNetwork(rounds, reference); narrow(samples) || len(rounds) == maxRounds || o.Now().Sub(start) >= proofLimit {
+		if samples = byNetwork(rounds, reference); narrow(samples) || len(rounds) == maxRounds || o.Now().Sub(start) >= o.Limit/proofPart {
 			break
 		}
 	}
