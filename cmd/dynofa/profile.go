@@ -151,7 +151,7 @@ func printProfile(e *env, r *profile.Report) {
 	for _, n := range r.Networks {
 		e.printf("%8.3f ms %7.3f ms  %+5.1f %%  %s\n", n.Predicted, n.Measured, 100*(n.Predicted/n.Measured-1), n.Subnet)
 	}
-	e.printf("%d networks that the table does not know: mean error %.2f %%, worst %.2f %%, rank correlation %.4f; the machine was %+.1f %% slower meanwhile\n",
+	e.printf("%d networks that the table does not know: mean error %.2f %%, worst %.2f %%, rank correlation %.4f; runs took %+.1f %% longer meanwhile, which is divided out\n",
 		r.Proof.Networks, 100*r.Proof.MeanError, 100*r.Proof.Worst, r.Proof.Rank, 100*(r.Proof.Drift-1))
 	if r.Dirty > 0.5 {
 		e.printf("this machine is busy: most measurements were disturbed. Measure again when it is idle.\n")

@@ -53,7 +53,7 @@ type Options struct {
 
 	Machine  Machine                       // zero: this one
 	Now      func() time.Time              // nil: the clock
-	Progress func(what string, of float64) // nil: nobody looks; of goes from 0 to 1
+	Progress func(what string, of float64) // nil: nobody looks; of the whole, 0 to 1
 }
 
 // Report is a table and how it proved itself.
@@ -83,13 +83,14 @@ type Compared struct {
 
 // How much is measured.
 const (
-	minRounds    = 10 // whatever the limit
+	minRounds    = 6 // whatever the limit; fewer make no interval
 	maxRounds    = 100
 	blockTime    = 3 * time.Millisecond // a turn takes at least this long, and at least one run of each kind
 	mostRepeats  = 3                    // of a disturbed turn in a round
 	maxRuns      = 50                   // in a turn
 	proofRounds  = 12                   // at least
-	proofPart    = 4                    // the proof may take this part of the limit until all intervals are narrow
+	proofPart    = 4                    // the proof may take a quarter of the limit, until all intervals are narrow
+	layersPart   = 0.8                  // of the progress: all but that
 	proofWidth   = 0.01                 // of an interval to either side
 	anchorsAPass = 4                    // at least, in a round
 	saveEvery    = 10 * time.Second     // and look at the intervals
@@ -133,10 +134,10 @@ func run(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	id := identity{o.Bundle, o.Backend, o.Threads, o.Machine.cpu(), o.Resolutions, o.Seed}
-	if err := free(o.Dir, id); err != nil {
-		return nil, err
-	}
 	p, err := resume(o.Dir, o.Space, id)
+	if err == nil && len(p.Rounds) == 0 { // what goes on has been here before
+		err = free(o.Dir, id)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +154,7 @@ func run(ctx context.Context, o Options) (*Report, error) {
 	}
 	a, err := m.table(ctx, p)
 	if err != nil {
-		return nil, err
+		return nil, unfinished(err, len(p.Rounds))
 	}
 	correction, err := correct(o.Space, a)
 	if err != nil {
@@ -172,7 +173,7 @@ func run(ctx context.Context, o Options) (*Report, error) {
 	begin := o.Now()
 	proof, networks, err := m.prove(ctx, t, p)
 	if err != nil {
-		return nil, err
+		return nil, unfinished(err, len(p.Rounds))
 	}
 	profile.Proof, profile.Seconds, profile.Date = proof, p.Seconds+o.Now().Sub(begin).Seconds(), o.Now().UTC().Format(time.RFC3339)
 	if t, err = latency.NewProfiled(a.sides, profile); err != nil {
@@ -189,6 +190,11 @@ func run(ctx context.Context, o Options) (*Report, error) {
 		keys += len(entries)
 	}
 	return &Report{t, o.Dir, o.Backend, o.Threads, keys, len(p.Rounds), profile.Seconds, a.dirty, a.tight, *proof, networks}, nil
+}
+
+// unfinished says what became of the rounds.
+func unfinished(err error, rounds int) error {
+	return fmt.Errorf("%w; %d rounds are kept in %s, the same command goes on from there", err, rounds, partialName)
 }
 
 // free says whether a directory has room for a table: it may hold none, or an older one of the same kind.
@@ -382,7 +388,7 @@ func (m *meter) table(ctx context.Context, p *partial) (*analysis, error) {
 		r, err := m.turns(ctx, tasks, func() {
 			ready++
 			p.Seconds = before + o.Now().Sub(start).Seconds()
-			o.Progress("layers", min(1, p.Seconds/o.Limit.Seconds(), (float64(len(p.Rounds))+ready/whole)/minRounds))
+			o.Progress("layers", layersPart*min(1, p.Seconds/o.Limit.Seconds(), (float64(len(p.Rounds))+ready/whole)/minRounds))
 		})
 		if err != nil {
 			return nil, errors.Join(err, p.save(o.Dir))
@@ -410,7 +416,7 @@ func (m *meter) prove(ctx context.Context, t *latency.Table, p *partial) (*laten
 	if len(networks) == 0 {
 		return &latency.Proof{Drift: 1}, nil, nil // the table knows them all
 	}
-	reference, start := anchorTime(p.Rounds), o.Now()
+	reference, start, limit := anchorTime(p.Rounds), o.Now(), o.Limit/proofPart
 	var rounds []round
 	var samples map[string][]sample
 	for {
@@ -421,7 +427,8 @@ func (m *meter) prove(ctx context.Context, t *latency.Table, p *partial) (*laten
 		ready := 0.0
 		r, err := m.turns(ctx, tasks, func() {
 			ready++
-			o.Progress("proof", min(1, (float64(len(rounds))+ready/float64(len(networks)))/proofRounds))
+			of := min(1, (float64(len(rounds))+ready/float64(len(networks)))/proofRounds, float64(o.Now().Sub(start))/float64(limit))
+			o.Progress("proof", layersPart+(1-layersPart)*of)
 		})
 		if err != nil {
 			return nil, nil, err
@@ -430,7 +437,7 @@ func (m *meter) prove(ctx context.Context, t *latency.Table, p *partial) (*laten
 		if len(rounds) < proofRounds {
 			continue
 		}
-		if samples = byNetwork(rounds, reference); narrow(samples) || len(rounds) == maxRounds || o.Now().Sub(start) >= o.Limit/proofPart {
+		if samples = byNetwork(rounds, reference); narrow(samples) || len(rounds) == maxRounds || o.Now().Sub(start) >= limit {
 			break
 		}
 	}

@@ -258,6 +258,7 @@ func TestKilledRunGoesOn(t *testing.T) {
 	e.noise, e.failAt = 0.01, 1500
 	_, err := Run(t.Context(), e.options(dir))
 	require.ErrorIs(t, err, errStop)
+	require.ErrorContains(t, err, "rounds are kept in partial.json, the same command goes on from there")
 	files, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, files, 1)
@@ -288,10 +289,11 @@ func TestKilledRunGoesOn(t *testing.T) {
 
 	again := simulate(t, e.space)
 	again.noise = 0.01
-	counted := 0
+	counted, last := 0, 0.0
 	o := again.options(dir)
 	o.Progress = func(what string, of float64) {
-		require.True(t, of >= 0 && of <= 1, "%v", of)
+		require.True(t, of >= last && of <= 1, "%v after %v", of, last)
+		last = of
 		if what == "layers" {
 			counted++
 		}
