@@ -144,23 +144,24 @@ func analyse(s *ofa.Space, p *partial) (*analysis, error) {
 const (
 	expectedChange = 0.05
 	expectedNoise  = 0.02
+	runsPerColumn  = 10 // at least, to leave dirtier ones out
 )
 
 // correct fits a Correction to whole runs by weighted least squares with Huber weights, so that runs that something
 // disturbed unseen do not pull.
 func correct(s *ofa.Space, a *analysis) (latency.Correction, error) {
 	sides := slices.Sorted(maps.Keys(a.sides))
+	// The columns are the bases, the sum of means, the layers and the weights.
+	fixed := len(sides)
+	columns := fixed + 3
 	runs := a.runs
 	for worst := clean; worst < disturbed; worst++ {
 		good := slices.DeleteFunc(slices.Clone(a.runs), func(o observed) bool { return o.dirt > worst })
-		if float64(len(good)) >= partSamples*float64(len(a.runs)) {
+		if len(good) >= runsPerColumn*columns {
 			runs = good
 			break
 		}
 	}
-	// The columns are the bases, the sum of means, the layers and the weights.
-	fixed := len(sides)
-	columns := fixed + 3
 	one := latency.Correction{Scale: 1}
 	perLayer, perWeight := one, one
 	perLayer.LayerMS, perWeight.WeightMS = 1, 1

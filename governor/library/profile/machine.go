@@ -54,6 +54,12 @@ func (m Machine) read() reading {
 	return r
 }
 
+// waitedHere is how long the calling thread has waited for a CPU, or zero if nobody knows.
+func (m Machine) waitedHere() time.Duration {
+	text, _ := os.ReadFile(m.path("proc/thread-self/schedstat"))
+	return parseWait(text)
+}
+
 func parseWait(text []byte) time.Duration {
 	f := bytes.Fields(text)
 	if len(f) < 2 {

@@ -52,14 +52,18 @@ var errStop = errors.New("stopped")
 
 func simulate(t *testing.T, s *ofa.Space) *simulated {
 	e := &simulated{t: t, space: s, rng: rand.New(rand.NewPCG(5, 5)), root: t.TempDir(), cost: map[string]float64{}}
-	require.NoError(t, os.MkdirAll(filepath.Join(e.root, "proc/self/task/1"), 0o755))
+	for _, dir := range []string{"proc/self/task/1", "proc/thread-self"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(e.root, dir), 0o755))
+	}
 	e.write()
 	return e
 }
 
 func (e *simulated) write() {
 	text := fmt.Sprintf("1000 %d 5\n", int64(e.waited*1e9))
-	require.NoError(e.t, os.WriteFile(filepath.Join(e.root, "proc/self/task/1/schedstat"), []byte(text), 0o600))
+	for _, dir := range []string{"proc/self/task/1", "proc/thread-self"} {
+		require.NoError(e.t, os.WriteFile(filepath.Join(e.root, dir, "schedstat"), []byte(text), 0o600))
+	}
 }
 
 // seconds is the cost of a key, drawn when it is first asked for, the same in any order.

@@ -13,13 +13,11 @@ type sample struct {
 	dirt dirt
 }
 
-// Fewer samples than this, or a smaller share, are not enough to leave dirtier ones out.
-const (
-	fewSamples  = 6
-	partSamples = 0.2
-)
+// Fewer samples than this are not enough to leave dirtier ones out; with fewer there is no interval.
+const fewSamples = 6
 
-// usable are the sorted values that count: the clean ones if there are enough, else the shared ones as well, else all.
+// usable are the sorted values that count: the clean ones if there are enough, else the shared ones as well, else the
+// faster half of all, because waiting only adds.
 func usable(samples []sample) []float64 {
 	var v []float64
 	for worst := clean; worst <= disturbed; worst++ {
@@ -29,7 +27,11 @@ func usable(samples []sample) []float64 {
 				v = append(v, s.v)
 			}
 		}
-		if len(v) >= fewSamples && float64(len(v)) >= partSamples*float64(len(samples)) {
+		if worst == disturbed {
+			slices.Sort(v)
+			return v[:(len(v)+1)/2]
+		}
+		if len(v) >= fewSamples {
 			break
 		}
 	}
@@ -48,7 +50,7 @@ func median(sorted []float64) float64 {
 // are; ok is false and they are all of it.
 func interval(sorted []float64) (low, high float64, ok bool) {
 	n := len(sorted)
-	if n < 6 {
+	if n < fewSamples {
 		return sorted[0], sorted[n-1], false
 	}
 	rank := int(float64(n)/2 - 0.98*math.Sqrt(float64(n)))
