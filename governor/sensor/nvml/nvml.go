@@ -1,6 +1,6 @@
 // Package nvml reads NVIDIA GPUs through the driver's library, libnvidia-ml.so.1, by way of go-nvml. The sensor knows
 // only the narrow Driver and Device, so that a script can stand in for them; the binding is in binding.go, and without
-// cgo or Linux there is no driver. Every value fails by itself: boards and drivers differ in what they answer.
+// Linux, cgo and the build tag nvml there is no driver. Every value fails by itself: boards and drivers differ in what they answer.
 //
 // A call may take long or never end: the sensor wants a goroutine of its own. A driver that is missing or lost is
 // tried again, after one second at first, then less and less often up to every half minute.
