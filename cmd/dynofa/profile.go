@@ -21,7 +21,7 @@ type profileCmd struct {
 	Output      string        `short:"o" required:"" help:"Folder for the table; with several engines or numbers of threads, for a folder each." placeholder:"DIR"`
 	Backend     []string      `help:"Engines, of those that info lists; default: the best."`
 	Threads     []int         `help:"Numbers of threads per inference." default:"1"`
-	Resolutions []int         `help:"Image sides; default: all of the space's." placeholder:"R,..."`
+	Resolutions []int         `help:"Image sides; default: all of the space's." placeholder:"R"`
 	Limit       time.Duration `help:"Time for the layers, if not all intervals are narrow before." default:"200s"`
 	Seed        uint64        `help:"Seed of the networks that are drawn." default:"1"`
 	JSON        bool          `help:"Print JSON."`
