@@ -1,7 +1,7 @@
 // Package library is the offline half of the governor: it scores the sub-networks of a supernet by cost,
 // predicted accuracy and predicted latency, so that the best of them become the levels of a bundle.
 //
-// Its parts are [github.com/dynofa/dynofa/governor/library/latency] (look-up tables) and
+// Its parts are [github.com/dynofa/dynofa/governor/library/latency] (look-up tables), profile (measures them) and
 // [github.com/dynofa/dynofa/governor/library/predictor] (accuracy).
 package library
 
