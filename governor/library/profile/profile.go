@@ -332,9 +332,10 @@ type task struct {
 	again   int // turns that were disturbed
 }
 
-// turns measures tasks in order, the disturbed ones again at the end, and the anchor in between.
+// turns measures tasks in order, disturbed ones again at the end, and the anchor in between.
 func (m *meter) turns(ctx context.Context, tasks []task, done func()) (round, error) {
 	var r round
+	repeats := len(tasks) / 2 // where most turns are disturbed, repeating helps no more than the next round
 	every := max(1, min(len(tasks)/anchorsAPass, 9))
 	for i := 0; i < len(tasks); i++ {
 		t := tasks[i]
@@ -349,8 +350,9 @@ func (m *meter) turns(ctx context.Context, tasks []task, done func()) (round, er
 		if err != nil {
 			return r, err
 		}
-		if b.Dirt == disturbed && t.again < mostRepeats {
+		if b.Dirt == disturbed && t.again < mostRepeats && repeats > 0 {
 			t.again++
+			repeats--
 			tasks = append(tasks, t)
 			continue
 		}
