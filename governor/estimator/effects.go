@@ -1,0 +1,236 @@
+package estimator
+
+import (
+	"math"
+	"time"
+
+	"github.com/dynofa/dynofa/governor"
+	"github.com/dynofa/dynofa/governor/internal/exact"
+)
+
+// The sensors that announce: what they show lasts, and an inference that starts now feels it.
+const (
+	clock = iota
+	cores
+	gpuClock
+	gpuOthers
+	kinds
+)
+
+// effect is what one sensor makes of the prediction.
+type effect struct {
+	gain, variance float64 // of log slowdown by phi, and how sure that is
+	most           float64 // the gain may be learned to be
+	value          float64 // of the sensor that phi belongs to
+	phi            []float64
+	lost           bool
+	unseen         int           // inferences since the sensor was lost
+	waits          time.Duration // how long after its announcement the effect may begin
+	held           time.Duration // until when it is waited for
+	band           float64       // changes of value below it are none
+}
+
+// newEffects are the effects on the undisturbed machine. The gains to begin with: a clock acts on all of the time
+// that is not spent waiting for memory, cores on threads beyond their number, and of another process on the GPU
+// nobody knows how busy it will be: between nothing and half of the time, so the geometric mean, 2^0.5.
+func newEffects(configurations int) (e [kinds]effect) {
+	e[clock] = effect{gain: 0.9, variance: 0.2 * 0.2, most: 2, value: 1, band: 0.01}
+	e[cores] = effect{gain: 0.95, variance: 0.2 * 0.2, most: 2, value: math.Inf(1), band: 0.05}
+	e[gpuClock] = effect{gain: 0.9, variance: 0.2 * 0.2, most: 2, value: 1, band: 0.01}
+	// A process is listed when it has a context; its first kernel is a while off: modules, memory, weights.
+	e[gpuOthers] = effect{gain: 0.5, variance: 0.25 * 0.25, most: 2, value: 0, band: 0.5, waits: time.Second}
+	for k := range e {
+		e[k].phi = make([]float64, configurations)
+	}
+	return e
+}
+
+func reading(h *governor.Hardware, k int) *governor.Reading {
+	switch k {
+	case clock:
+		return &h.Clock
+	case cores:
+		return &h.Cores
+	case gpuClock:
+		return &h.GPUClock
+	}
+	return &h.GPUOthers
+}
+
+// phi is the effect of a value in a configuration.
+func phi(k int, value float64, c governor.Configuration) float64 {
+	if c.GPU != (k == gpuClock || k == gpuOthers) {
+		return 0
+	}
+	switch k {
+	case cores:
+		return exact.Log(max(1, float64(max(1, c.Threads))/max(value, 0.05)))
+	case gpuOthers:
+		return exact.Log(1+value) / math.Ln2
+	}
+	return -exact.Log(max(0.02, min(1, value)))
+}
+
+// believable tells whether a value can be one of sensor k at all.
+func believable(k int, v float64) bool {
+	switch k {
+	case cores:
+		return v > 0 && v <= 1<<16
+	case gpuOthers:
+		return v >= 0 && v <= 1<<10
+	}
+	return v > 0 && v <= 1.01
+}
+
+// current is the value of a reading that is valid and not too old.
+func current(r *governor.Reading, now time.Duration) (float64, bool) {
+	v, ok := r.Get()
+	age := now - r.At
+	return v, ok && age <= fresh && age >= -fresh
+}
+
+// Sense takes in what the sensors know.
+func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
+	if e.config.NoFeedForward {
+		return
+	}
+	e.watch.look(now, h)
+	changed := false
+	for k := range e.effects {
+		f := &e.effects[k]
+		v, ok := current(reading(h, k), now)
+		if !ok || !believable(k, v) {
+			if !f.lost {
+				f.lost, f.unseen = true, e.tracks[0].seen+e.tracks[1].seen
+			}
+			continue
+		}
+		missed := f.lost && e.tracks[0].seen+e.tracks[1].seen-f.unseen >= 3
+		f.lost = false
+		if math.Abs(v-f.value) < f.band || v == f.value {
+			continue
+		}
+		if k == gpuOthers {
+			f.held = 0
+			if v > f.value && !missed {
+				f.held = now + f.waits
+			}
+		}
+		e.move(k, v, now, missed)
+		changed = true
+	}
+	if changed {
+		e.publish()
+	}
+}
+
+// move changes the value of a sensor. What happened while it was lost, latencies have told already: then only the
+// share that the sensor explains changes, not the sum.
+func (e *Estimator) move(k int, value float64, now time.Duration, missed bool) {
+	f := &e.effects[k]
+	f.value = value
+	gpu := k == gpuClock || k == gpuOthers
+	t := &e.tracks[0]
+	if gpu {
+		t = &e.tracks[1]
+	}
+	by := 0.0
+	for c, configuration := range e.profile.Configurations {
+		if configuration.GPU != gpu {
+			continue
+		}
+		to := phi(k, value, configuration)
+		if d := float64(f.gain * (to - f.phi[c])); c == e.last || by == 0 {
+			by = d
+		}
+		f.phi[c] = to
+	}
+	if missed {
+		t.base -= by
+		return
+	}
+	// A jump that the filter has just made is explained now, and must not count twice.
+	if t.jump != 0 && now-t.jumped <= sameStep && float64(t.jump*by) > 0 {
+		m := by
+		if math.Abs(t.jump) < math.Abs(by) {
+			m = t.jump
+		}
+		t.base -= m
+	}
+	t.jump = 0
+	if t.outliers > 0 && float64(t.side*by) > 0 {
+		t.outliers, e.estimate.Doubt = 0, 0
+	}
+	t.high, t.low = cusum{}, cusum{}
+}
+
+// waiting tells whether an inference is to be ignored because it is as fast as before although a slower time was
+// announced: it may still come.
+func (e *Estimator) waiting(o governor.Observation, off float64, t *track) bool {
+	f := &e.effects[gpuOthers]
+	return o.At < f.held && e.profile.Configurations[o.Configuration].GPU && off < float64(-2*t.scale)
+}
+
+// watch tells whether sensors are there that would have announced a slower machine. A reader that hangs repeats
+// itself, so one with noise has to be among them, and alive.
+type watch struct {
+	noisy    [len(noisy)]float64
+	at       time.Duration // of the newest reading
+	same     int           // new readings in a row in which nothing moved
+	complete bool          // whatever announced before still does
+	had      [kinds]bool
+}
+
+const frozen = 10 // new readings, half a second at 20 Hz
+
+var noisy = [...]func(*governor.Hardware) *governor.Reading{
+	func(h *governor.Hardware) *governor.Reading { return &h.Contention },
+	func(h *governor.Hardware) *governor.Reading { return &h.Pressure },
+	func(h *governor.Hardware) *governor.Reading { return &h.Temperature },
+	func(h *governor.Hardware) *governor.Reading { return &h.Power },
+	func(h *governor.Hardware) *governor.Reading { return &h.GPULoad },
+	func(h *governor.Hardware) *governor.Reading { return &h.GPUPower },
+	func(h *governor.Hardware) *governor.Reading { return &h.GPUTemp },
+}
+
+func (w *watch) look(now time.Duration, h *governor.Hardware) {
+	w.complete = false
+	for k := range w.had {
+		_, ok := current(reading(h, k), now)
+		w.had[k] = w.had[k] || ok
+		w.complete = w.complete || ok
+	}
+	for k, had := range w.had {
+		if _, ok := current(reading(h, k), now); had && !ok {
+			w.complete = false
+		}
+	}
+	moved, newer := false, false
+	for i, get := range noisy {
+		r := get(h)
+		v, ok := current(r, now)
+		if !ok {
+			continue
+		}
+		newer = newer || r.At > w.at
+		moved = moved || v != w.noisy[i]
+		w.noisy[i], w.at = v, max(w.at, r.At)
+	}
+	switch {
+	case moved:
+		w.same = 0
+	case newer:
+		w.same++
+	}
+	if w.at == 0 || now-w.at > fresh {
+		w.same = frozen
+	}
+}
+
+// index of the odds that count.
+func (w *watch) index() int {
+	if w.complete && w.same < frozen {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,304 @@
+// Package estimator keeps the slowdown: how much longer inferences take now than when the levels were profiled.
+//
+// All in logarithms, per kind of processor (CPU, GPU):
+//
+//	log(latency / profiled) = base + sum over sensors k of gain(k)*effect(k) + correction(option) + noise
+//
+// The base is what no sensor explains: a filter follows it, and restarts where a jump is detected. An effect is what
+// a sensor's value would do if the inference depended on nothing else (half the clock: twice the time); its gain is
+// learned. The noise keeps the shape it is observed to have (governor.Residual).
+package estimator
+
+import (
+	"math"
+	"time"
+
+	"github.com/dynofa/dynofa/governor"
+	"github.com/dynofa/dynofa/governor/internal/exact"
+)
+
+// Config switches mechanisms off, so that their worth can be measured. The zero value has them all.
+type Config struct {
+	NoJumps       bool // the filter follows everything at its own pace
+	NoCorrection  bool // the profile's ratios between levels are taken as they are
+	NoFeedForward bool // sensors are not looked at
+	NoTail        bool // the noise is taken for normally distributed
+}
+
+// What the mechanisms start from. None is tuned to a scenario: each is an argument or a convention, given beside it.
+const (
+	startDeviation = 0.05                   // of the noise, until it is known: a quiet machine's (5.4 % in the seed's logs)
+	startWorth     = 10                     // inferences that this guess weighs
+	memory         = 2000                   // inferences that the noise's shape is remembered: 20 beyond the 99th percentile
+	steadyGain     = 0.04                   // of the filter when nothing happens: averages 50 inferences
+	scaleGain      = 0.02                   // of the noise's deviation
+	clip           = 2.5                    // deviations beyond which a value moves nothing further
+	outlier        = 3.0                    // deviations: where a normal distribution has one in a thousand
+	drift, limit   = 0.5, 6.0               // of the cumulative sums, in deviations: a false alarm in several thousand
+	sameStep       = time.Second            // a sensor's news explains a jump that is no older
+	fresh          = 250 * time.Millisecond // older readings say nothing about now: five periods at 20 Hz
+	rare           = 1e-3                   // a chance below which outliers in a row are no coincidence
+	worthDoubting  = 0.2                    // chance of a slower machine from which on one outlier is acted upon
+)
+
+// track follows the base of one kind of processor.
+type track struct {
+	base, variance float64
+	scale          float64 // deviation of the noise
+	high, low      cusum
+	outliers       int     // in a row, of one sign
+	side           float64 // their sign
+	first          float64 // their first
+	firstOption    int
+	rate           float64 // share of lone outliers
+	jump           float64 // what the base jumped by at the last unexplained jump, still unexplained
+	jumped         time.Duration
+	seen           int // inferences
+}
+
+type cusum struct {
+	sum, total float64
+	count      int
+}
+
+func (c *cusum) add(z, e float64) bool {
+	c.sum = max(0, c.sum+z-drift)
+	if c.sum == 0 {
+		*c = cusum{}
+		return false
+	}
+	c.total += e
+	c.count++
+	return c.sum > limit
+}
+
+// odds count how often a lone outlier was the first sight of a slower machine.
+type odds struct{ steps, spikes float64 }
+
+func (o odds) step() float64 { return o.steps / (o.steps + o.spikes) }
+
+// Estimator is the filter described above.
+type Estimator struct {
+	config   Config
+	profile  *governor.Profile
+	estimate governor.Estimate
+	tracks   [2]track // CPU, GPU
+	effects  [kinds]effect
+	odds     [2]odds // without and with sensors that watch
+	watch    watch
+	noise    *governor.Residual
+	spiked   []float32 // per option: the last value here was an outlier that did not last
+	visits   []float32 // per option: inferences, up to where the correction stands still
+	last     int       // configuration
+	option   int
+}
+
+// New makes an Estimator for a profile.
+func New(p *governor.Profile, c *Config) *Estimator {
+	if c == nil {
+		c = &Config{}
+	}
+	options := len(p.Levels) * len(p.Configurations)
+	e := &Estimator{config: *c, profile: p, spiked: make([]float32, options), visits: make([]float32, options)}
+	e.estimate = governor.Estimate{
+		Slowdown:   make([]float64, len(p.Configurations)),
+		Widen:      make([]float64, len(p.Configurations)),
+		Correction: make([]float64, options),
+	}
+	e.noise = governor.NewResidual(startDeviation, startWorth, memory)
+	if !c.NoTail {
+		e.estimate.Residual = e.noise
+	}
+	for i := range e.estimate.Correction {
+		e.estimate.Correction[i] = 1
+	}
+	for i := range e.tracks {
+		e.tracks[i] = track{scale: startDeviation, variance: startDeviation * startDeviation, rate: 0.01, jumped: math.MinInt64 / 2}
+	}
+	// Nobody knows at first whether an outlier lasts. Without sensors one is taken seriously until a few have not
+	// lasted; where sensors watch and saw nothing, it is the other way round.
+	e.odds = [2]odds{{steps: 1}, {steps: 0.5, spikes: 4}}
+	e.effects = newEffects(len(p.Configurations))
+	e.publish()
+	return e
+}
+
+// Estimate is the current estimate.
+func (e *Estimator) Estimate() *governor.Estimate { return &e.estimate }
+
+func kind(c governor.Configuration) int {
+	if c.GPU {
+		return 1
+	}
+	return 0
+}
+
+// publish writes the estimate from the filter's state.
+func (e *Estimator) publish() {
+	for c, configuration := range e.profile.Configurations {
+		t := &e.tracks[kind(configuration)]
+		x, variance := t.base, t.variance
+		for k := range e.effects {
+			f := &e.effects[k]
+			if phi := f.phi[c]; phi != 0 {
+				x += float64(f.gain * phi)
+				variance += float64(f.variance * float64(phi*phi))
+			}
+		}
+		e.estimate.Slowdown[c] = exact.Exp(x)
+		e.estimate.Widen[c] = math.Sqrt(1 + variance/float64(t.scale*t.scale))
+	}
+	e.estimate.Deviation = e.tracks[kind(e.profile.Configurations[e.last])].scale
+}
+
+// Observe takes in an inference that has ended.
+func (e *Estimator) Observe(o governor.Observation) {
+	configuration := e.profile.Configurations[o.Configuration]
+	t := &e.tracks[kind(configuration)]
+	option := e.profile.Option(o.Level, o.Configuration)
+	e.last = o.Configuration
+	predicted := e.estimate.Median(e.profile, o.Level, o.Configuration)
+	off := exact.Log(max(1e-9, o.Latency.Seconds()) / predicted)
+	off = max(-3, min(3, off))
+	t.seen++
+	e.estimate.Doubt = 0
+	if !e.waiting(o, off, t) {
+		e.take(o, t, option, off)
+	}
+	e.option = option
+	e.publish()
+}
+
+// take sorts a value: noise, an outlier, or part of a jump.
+func (e *Estimator) take(o governor.Observation, t *track, option int, off float64) {
+	spread := float64(t.scale * t.scale)
+	state := t.variance
+	for k := range e.effects {
+		f := &e.effects[k]
+		state += float64(f.variance * float64(f.phi[o.Configuration]*f.phi[o.Configuration]))
+	}
+	z := off / math.Sqrt(spread+state)
+	side := 1.0
+	if z < 0 {
+		side = -1
+	}
+	if e.config.NoJumps {
+		e.follow(o, t, option, off, spread, state)
+		return
+	}
+	// The second value of a jump need not be as clear as an outlier that comes from nowhere.
+	if t.outliers > 0 && side == t.side && math.Abs(z) > 2 && math.Abs(off) > 0.5*math.Abs(t.first) || math.Abs(z) > outlier {
+		if t.outliers > 0 && side != t.side {
+			e.forgive(t)
+		}
+		if t.outliers == 0 {
+			t.side, t.first, t.firstOption = side, off, option
+			// A second outlier in a row at the same level, with all well at others in between: it is the level.
+			if s := float64(e.spiked[option]); s != 0 && s*side > 0 && !e.config.NoCorrection {
+				e.correct(option, float64(0.5*(off+s)))
+				e.spiked[option] = 0
+				return
+			}
+		}
+		t.outliers++
+		if t.outliers >= e.enough(t) {
+			e.jump(o, t, off)
+			return
+		}
+		if side > 0 && e.odds[e.watch.index()].step() > worthDoubting {
+			e.estimate.Doubt = exact.Exp(off)
+		}
+		return
+	}
+	if t.outliers > 0 {
+		e.forgive(t)
+	} else if e.option == option {
+		e.spiked[option] = 0
+	}
+	e.follow(o, t, option, off, spread, state)
+	clipped := max(-clip, min(clip, z))
+	if t.high.add(clipped, off) {
+		e.shift(o, t, t.high.total/float64(t.high.count))
+	} else if t.low.add(-clipped, off) {
+		e.shift(o, t, t.low.total/float64(t.low.count))
+	}
+}
+
+// enough is how many outliers in a row are no coincidence.
+func (e *Estimator) enough(t *track) int {
+	n, chance := 1, t.rate
+	for chance > rare && n < 4 {
+		chance *= t.rate
+		n++
+	}
+	return max(2, n)
+}
+
+// forgive takes outliers for what they were.
+func (e *Estimator) forgive(t *track) {
+	e.noise.Add(t.first)
+	t.rate += float64(0.02 * (1 - t.rate))
+	if t.side > 0 {
+		e.odds[e.watch.index()].spikes++
+		e.spiked[t.firstOption] = float32(t.first)
+	}
+	t.outliers = 0
+}
+
+// jump restarts the filter where the last value is.
+func (e *Estimator) jump(o governor.Observation, t *track, off float64) {
+	if t.side > 0 {
+		e.odds[e.watch.index()].steps++
+	}
+	t.outliers = 0
+	e.shift(o, t, off)
+}
+
+func (e *Estimator) shift(o governor.Observation, t *track, by float64) {
+	t.base += by
+	t.variance = float64(t.scale * t.scale)
+	t.high, t.low = cusum{}, cusum{}
+	t.jump, t.jumped = by, o.At
+}
+
+// follow moves the base, the gains and the correction by a value that is noise or slow drift.
+func (e *Estimator) follow(o governor.Observation, t *track, option int, off, spread, state float64) {
+	deviation := math.Sqrt(spread + state)
+	e.noise.Add(off / math.Sqrt(1+state/spread))
+	within := max(float64(-clip*deviation), min(float64(clip*deviation), off))
+	t.rate += float64(0.02 * (0 - t.rate))
+	t.rate = max(t.rate, 0.005)
+
+	// A level seen for the first times takes its share of what is off.
+	own := 0.0
+	if !e.config.NoCorrection {
+		const doubt = 0.03 * 0.03 // variance of a profile's ratios
+		own = doubt / (1 + float64(e.visits[option]))
+		if e.visits[option] < 1000 {
+			e.visits[option]++
+		}
+	}
+	total := spread + state + own
+	if own > 0 && t.seen > 20 { // at first all is off together
+		gain := own / total
+		e.correct(option, float64(gain*within))
+	}
+	gain := max(t.variance/total, steadyGain)
+	t.base += float64(gain * within)
+	t.variance = max(float64(t.variance*(1-gain)), float64(steadyGain*spread))
+	for k := range e.effects {
+		f := &e.effects[k]
+		if phi := f.phi[o.Configuration]; phi != 0 {
+			gain := float64(f.variance*phi) / total
+			f.gain = max(0, min(f.most, f.gain+float64(gain*within)))
+			f.variance = float64(f.variance * (1 - float64(gain*phi)))
+		}
+	}
+	t.scale += float64(scaleGain * (float64(1.2533*math.Abs(within)/math.Sqrt(1+state/spread)) - t.scale))
+	t.scale = max(t.scale, 0.005)
+}
+
+func (e *Estimator) correct(option int, by float64) {
+	c := &e.estimate.Correction[option]
+	*c = max(0.2, min(5, float64(*c*exact.Exp(by))))
+}
