@@ -78,3 +78,6 @@ func (r *Residual) Below(e float64) float64 {
 	}
 	return max(0, 1-sum/r.total)
 }
+
+// Count is how many values the distribution is worth.
+func (r *Residual) Count() float64 { return r.total / r.next }

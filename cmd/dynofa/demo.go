@@ -16,7 +16,9 @@ import (
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
 	"github.com/dynofa/dynofa/governor"
+	"github.com/dynofa/dynofa/governor/estimator"
 	"github.com/dynofa/dynofa/governor/library/evaluate"
+	"github.com/dynofa/dynofa/governor/policy/steady"
 )
 
 type demoCmd struct {
@@ -176,18 +178,23 @@ func (d *demo) live(length time.Duration) error {
 	slowest := d.levels[len(d.levels)-1]
 	// A frame is long against the scheduler's time slices, or a slowdown would be all or nothing.
 	images := max(1, int(40/slowest.LatencyMS))
-	profile := make([]time.Duration, len(d.levels))
-	for i, l := range d.levels {
-		profile[i] = time.Duration(l.LatencyMS * float64(images) * 1e6)
+	profile := &governor.Profile{Configurations: []governor.Configuration{{Threads: 1}}}
+	for _, l := range d.levels {
+		latency := time.Duration(l.LatencyMS * float64(images) * 1e6)
+		profile.Levels = append(profile.Levels, governor.Level{Accuracy: l.Recorded, Latency: []time.Duration{latency}})
 	}
-	deadline := profile[len(profile)-1] * 14 / 10
+	deadline := profile.Levels[len(profile.Levels)-1].Latency[0] * 14 / 10
 	inputs, labels, err := d.inputs(images)
 	if err != nil {
 		return err
 	}
 	d.env.printf("\nlive: frames of %d images, deadline %.1f ms; another load takes the core from %.0f s to %.0f s\n",
 		images, ms(deadline), length.Seconds()/3, length.Seconds()*2/3)
-	rule := governor.NewRule(deadline, profile)
+	g, err := governor.New(governor.Config{Profile: profile, Estimator: estimator.New(profile, nil), Policy: steady.New(nil),
+		Constraints: governor.Constraints{Deadline: deadline}})
+	if err != nil {
+		return err
+	}
 	report := liveReport{DeadlineMS: ms(deadline)}
 	for _, l := range d.levels {
 		report.Levels = append(report.Levels, l.Subnet)
@@ -206,7 +213,7 @@ func (d *demo) live(length time.Duration) error {
 		if err := load.set(now > length/3 && now < length*2/3); err != nil {
 			return err
 		}
-		f := frame{Seconds: now.Seconds(), Level: rule.Next(), Loaded: load.running(), Images: images}
+		f := frame{Seconds: now.Seconds(), Level: g.Next().Level, Loaded: load.running(), Images: images}
 		begin := time.Now()
 		if err := d.session.Select(f.Level); err != nil {
 			return err
@@ -222,7 +229,7 @@ func (d *demo) live(length time.Duration) error {
 			}
 		}
 		latency := time.Since(begin)
-		rule.Observe(latency)
+		g.Observe(latency)
 		f.LatencyMS, f.SwitchUS = ms(latency), float64(selected.Sub(begin).Nanoseconds())/1e3
 		report.Frames = append(report.Frames, f)
 		d.show(f, report.DeadlineMS)

@@ -31,6 +31,7 @@ type cli struct {
 	Calibrate calibrateCmd `cmd:"" help:"Estimate the batch normalisation of sub-networks and add them to a bundle as levels."`
 	Eval      evalCmd      `cmd:"" help:"Measure top-1 and top-5 accuracy over a data set."`
 	Export    exportCmd    `cmd:"" help:"Write one sub-network as ONNX."`
+	Sim       simCmd       `cmd:"" help:"Play governors through scenarios on a virtual clock: every policy against an oracle."`
 	Demo      demoCmd      `cmd:"" help:"Classify real images at every level, then switch levels while the CPU is taken away."`
 	Version   versionCmd   `cmd:"" help:"Show the version."`
 	Burn      burnCmd      `cmd:"" hidden:"" help:"Keep a CPU busy; the demo's other load."`

@@ -28,6 +28,9 @@ type effect struct {
 	waits          time.Duration // how long after its announcement the effect may begin
 	held           time.Duration // until when it is waited for
 	band           float64       // changes of value below it are none
+	news           float64       // what the prediction was moved by since the last inference
+	doubted        time.Duration // until when nothing it says is believed
+	penalty        time.Duration // for the next contradiction
 }
 
 // newEffects are the effects on the undisturbed machine. The gains to begin with: a clock acts on all of the time
@@ -41,6 +44,7 @@ func newEffects(configurations int) (e [kinds]effect) {
 	e[gpuOthers] = effect{gain: 0.5, variance: 0.25 * 0.25, most: 2, value: 0, band: 0.5, waits: time.Second}
 	for k := range e {
 		e[k].phi = make([]float64, configurations)
+		e[k].penalty = 2 * time.Second
 	}
 	return e
 }
@@ -94,7 +98,7 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 	if e.config.NoFeedForward {
 		return
 	}
-	e.watch.look(now, h)
+	thawed := e.watch.look(now, h)
 	changed := false
 	for k := range e.effects {
 		f := &e.effects[k]
@@ -105,7 +109,7 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 			}
 			continue
 		}
-		missed := f.lost && e.tracks[0].seen+e.tracks[1].seen-f.unseen >= 3
+		missed := thawed || now < f.doubted || f.lost && e.tracks[0].seen+e.tracks[1].seen-f.unseen >= 3
 		f.lost = false
 		if math.Abs(v-f.value) < f.band || v == f.value {
 			continue
@@ -149,6 +153,7 @@ func (e *Estimator) move(k int, value float64, now time.Duration, missed bool) {
 		t.base -= by
 		return
 	}
+	f.news += by
 	// A jump that the filter has just made is explained now, and must not count twice.
 	if t.jump != 0 && now-t.jumped <= sameStep && float64(t.jump*by) > 0 {
 		m := by
@@ -164,6 +169,25 @@ func (e *Estimator) move(k int, value float64, now time.Duration, missed bool) {
 	t.high, t.low = cusum{}, cusum{}
 }
 
+// disbelieve takes back what a sensor has just said if the inference says that nothing of the kind has happened.
+func (e *Estimator) disbelieve(o governor.Observation, t *track, off float64) float64 {
+	for k := range e.effects {
+		f := &e.effects[k]
+		by := f.news
+		f.news = 0
+		if f.waits > 0 || by == 0 || e.profile.Configurations[o.Configuration].GPU != (k == gpuClock) {
+			continue
+		}
+		if float64(off*by) < 0 && math.Abs(off+by) < math.Abs(off) && math.Abs(off) > float64(outlier*t.scale) && math.Abs(off) > 0.5*math.Abs(by) {
+			t.base -= by
+			off += by
+			f.doubted = o.At + f.penalty
+			f.penalty = min(2*f.penalty, time.Minute)
+		}
+	}
+	return off
+}
+
 // waiting tells whether an inference is to be ignored because it is as fast as before although a slower time was
 // announced: it may still come.
 func (e *Estimator) waiting(o governor.Observation, off float64, t *track) bool {
@@ -177,6 +201,7 @@ type watch struct {
 	noisy    [len(noisy)]float64
 	at       time.Duration // of the newest reading
 	same     int           // new readings in a row in which nothing moved
+	alive    bool          // has moved before
 	complete bool          // whatever announced before still does
 	had      [kinds]bool
 }
@@ -193,7 +218,8 @@ var noisy = [...]func(*governor.Hardware) *governor.Reading{
 	func(h *governor.Hardware) *governor.Reading { return &h.GPUTemp },
 }
 
-func (w *watch) look(now time.Duration, h *governor.Hardware) {
+// look answers whether a reader has come to life again: then its news may be old.
+func (w *watch) look(now time.Duration, h *governor.Hardware) (thawed bool) {
 	w.complete = false
 	for k := range w.had {
 		_, ok := current(reading(h, k), now)
@@ -218,13 +244,15 @@ func (w *watch) look(now time.Duration, h *governor.Hardware) {
 	}
 	switch {
 	case moved:
-		w.same = 0
+		thawed = w.same >= frozen && w.at > 0 && w.alive
+		w.same, w.alive = 0, true
 	case newer:
 		w.same++
 	}
 	if w.at == 0 || now-w.at > fresh {
 		w.same = frozen
 	}
+	return thawed
 }
 
 // index of the odds that count.

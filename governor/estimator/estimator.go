@@ -28,7 +28,8 @@ type Config struct {
 // What the mechanisms start from. None is tuned to a scenario: each is an argument or a convention, given beside it.
 const (
 	startDeviation = 0.05                   // of the noise, until it is known: a quiet machine's (5.4 % in the seed's logs)
-	startWorth     = 10                     // inferences that this guess weighs
+	startWorth     = 30                     // inferences that this guess weighs: one early outlier must not be 5 % of all
+	profileDoubt   = 0.03 * 0.03            // variance of a profile: latencies are repeated within a few percent
 	memory         = 2000                   // inferences that the noise's shape is remembered: 20 beyond the 99th percentile
 	steadyGain     = 0.04                   // of the filter when nothing happens: averages 50 inferences
 	scaleGain      = 0.02                   // of the noise's deviation
@@ -53,7 +54,11 @@ type track struct {
 	rate           float64 // share of lone outliers
 	jump           float64 // what the base jumped by at the last unexplained jump, still unexplained
 	jumped         time.Duration
-	seen           int // inferences
+	seen           int     // inferences
+	run            int     // of them since the last switch
+	option         int     // of the last
+	suspect        int     // option that a jump was seen at, all of it since the switch to it; -1: none
+	suspectBy      float64 // the jump
 }
 
 type cusum struct {
@@ -90,7 +95,6 @@ type Estimator struct {
 	spiked   []float32 // per option: the last value here was an outlier that did not last
 	visits   []float32 // per option: inferences, up to where the correction stands still
 	last     int       // configuration
-	option   int
 }
 
 // New makes an Estimator for a profile.
@@ -113,7 +117,7 @@ func New(p *governor.Profile, c *Config) *Estimator {
 		e.estimate.Correction[i] = 1
 	}
 	for i := range e.tracks {
-		e.tracks[i] = track{scale: startDeviation, variance: startDeviation * startDeviation, rate: 0.01, jumped: math.MinInt64 / 2}
+		e.tracks[i] = track{scale: startDeviation, variance: profileDoubt, rate: 0.01, jumped: math.MinInt64 / 2, suspect: -1, option: -1}
 	}
 	// Nobody knows at first whether an outlier lasts. Without sensors one is taken seriously until a few have not
 	// lasted; where sensors watch and saw nothing, it is the other way round.
@@ -161,16 +165,23 @@ func (e *Estimator) Observe(o governor.Observation) {
 	off := exact.Log(max(1e-9, o.Latency.Seconds()) / predicted)
 	off = max(-3, min(3, off))
 	t.seen++
-	e.estimate.Doubt = 0
-	if !e.waiting(o, off, t) {
-		e.take(o, t, option, off)
+	t.run++
+	if option != t.option {
+		t.run = 1
 	}
-	e.option = option
+	again := option == t.option
+	t.option = option
+	e.estimate.Doubt = 0
+	off = e.blame(t, option, off)
+	off = e.disbelieve(o, t, off)
+	if !e.waiting(o, off, t) {
+		e.take(o, t, option, off, again)
+	}
 	e.publish()
 }
 
 // take sorts a value: noise, an outlier, or part of a jump.
-func (e *Estimator) take(o governor.Observation, t *track, option int, off float64) {
+func (e *Estimator) take(o governor.Observation, t *track, option int, off float64, again bool) {
 	spread := float64(t.scale * t.scale)
 	state := t.variance
 	for k := range e.effects {
@@ -212,15 +223,15 @@ func (e *Estimator) take(o governor.Observation, t *track, option int, off float
 	}
 	if t.outliers > 0 {
 		e.forgive(t)
-	} else if e.option == option {
+	} else if again {
 		e.spiked[option] = 0
 	}
 	e.follow(o, t, option, off, spread, state)
 	clipped := max(-clip, min(clip, z))
 	if t.high.add(clipped, off) {
-		e.shift(o, t, t.high.total/float64(t.high.count))
+		e.shift(o, t, t.high.total/float64(t.high.count+1)) // an alarm's own values are the extreme ones
 	} else if t.low.add(-clipped, off) {
-		e.shift(o, t, t.low.total/float64(t.low.count))
+		e.shift(o, t, t.low.total/float64(t.low.count+1))
 	}
 }
 
@@ -250,8 +261,27 @@ func (e *Estimator) jump(o governor.Observation, t *track, off float64) {
 	if t.side > 0 {
 		e.odds[e.watch.index()].steps++
 	}
+	t.suspect = -1
+	if t.firstOption == t.option && t.run == t.outliers && !e.config.NoCorrection {
+		t.suspect, t.suspectBy = t.option, off
+	}
 	t.outliers = 0
 	e.shift(o, t, off)
+}
+
+// blame looks back at a jump that came with the switch to a level: if it goes with the level, it was the profile.
+func (e *Estimator) blame(t *track, option int, off float64) float64 {
+	if t.suspect < 0 || t.suspect == option {
+		return off
+	}
+	if float64(off*t.suspectBy) < 0 && math.Abs(off) > 0.5*math.Abs(t.suspectBy) {
+		e.correct(t.suspect, t.suspectBy)
+		t.base -= t.suspectBy
+		t.jump = 0
+		off += t.suspectBy
+	}
+	t.suspect = -1
+	return off
 }
 
 func (e *Estimator) shift(o governor.Observation, t *track, by float64) {
@@ -272,8 +302,7 @@ func (e *Estimator) follow(o governor.Observation, t *track, option int, off, sp
 	// A level seen for the first times takes its share of what is off.
 	own := 0.0
 	if !e.config.NoCorrection {
-		const doubt = 0.03 * 0.03 // variance of a profile's ratios
-		own = doubt / (1 + float64(e.visits[option]))
+		own = profileDoubt / (1 + float64(e.visits[option]))
 		if e.visits[option] < 1000 {
 			e.visits[option]++
 		}

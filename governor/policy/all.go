@@ -41,7 +41,7 @@ func All() []Entry {
 }
 
 // Tuned is ALERT with the constants that give it the best mean effective accuracy over the suite.
-var Tuned = alert.Config{Expected: true, Std: true, Q0: 0.1}
+var Tuned = alert.Config{Q0: 0.02, R: 0.1}
 
 // Steady makes ours with mechanisms switched off.
 func Steady(e *estimator.Config, s *steady.Config) func(*governor.Profile) (governor.Estimator, governor.Policy) {
@@ -61,9 +61,25 @@ func dynamicOFA(p *governor.Profile) (governor.Estimator, governor.Policy) {
 	return dynamicofa.NewWindow(), dynamicofa.Policy{Start: 4}
 }
 
-// Static is a policy that stays at a level.
-func Static(level int) func(*governor.Profile) (governor.Estimator, governor.Policy) {
+// Static is a policy that stays at an option.
+func Static(level, configuration int) func(*governor.Profile) (governor.Estimator, governor.Policy) {
 	return func(p *governor.Profile) (governor.Estimator, governor.Policy) {
-		return slackfit.NewNone(p), static.Policy{Level: level}
+		return slackfit.NewNone(p), static.Policy{Level: min(level, len(p.Levels)-1), Configuration: configuration}
+	}
+}
+
+// Ablation lists ours with each mechanism switched off in turn.
+func Ablation() []Entry {
+	return []Entry{
+		{Name: "steady", Sensors: true, New: Steady(nil, nil)},
+		{Name: "no feed-forward", Sensors: true, New: Steady(&estimator.Config{NoFeedForward: true}, nil)},
+		{Name: "no jumps", Sensors: true, New: Steady(&estimator.Config{NoJumps: true}, nil)},
+		{Name: "no correction", Sensors: true, New: Steady(&estimator.Config{NoCorrection: true}, nil)},
+		{Name: "no tail", Sensors: true, New: Steady(&estimator.Config{NoTail: true}, nil)},
+		{Name: "no hysteresis", Sensors: true, New: Steady(nil, &steady.Config{NoHysteresis: true})},
+		{Name: "no doubt", Sensors: true, New: Steady(nil, &steady.Config{NoDoubt: true})},
+		{Name: "no sensors", New: Steady(nil, nil)},
+		{Name: "... no jumps", New: Steady(&estimator.Config{NoJumps: true}, nil)},
+		{Name: "... no doubt", New: Steady(nil, &steady.Config{NoDoubt: true})},
 	}
 }

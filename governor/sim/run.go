@@ -2,6 +2,7 @@ package sim
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/dynofa/dynofa/governor"
@@ -50,6 +51,8 @@ var (
 	// Oracle knows the slowdown that an inference will meet and the distribution of its noise, and picks the best
 	// option that is in time with the requested probability.
 	Oracle = policy.Entry{Name: "oracle", About: "knows the slowdown that comes, not the noise"}
+	// Static stays at the option that is best in hindsight, in each scenario another.
+	Static = policy.Entry{Name: "static-best", About: "the best level in hindsight, no switches"}
 	// Clairvoyant knows the noise, too: a bound.
 	Clairvoyant = policy.Entry{Name: "clairvoyant", About: "knows the noise, too"}
 )
@@ -283,6 +286,39 @@ func (r *run) done(from, to time.Duration, configuration int, factor float64) fl
 	}
 }
 
+// fits is the work that a model gets done within a time from now on, in ns at slowdown 1, if each other model goes on
+// as it does: to the end of its inference, and with the next when its period is over.
+func (r *run) fits(me *stream, within time.Duration, configuration int) float64 {
+	type change struct {
+		at time.Duration
+		by float64
+	}
+	var changes []change
+	end := r.now + within
+	for _, o := range r.streams {
+		if o == me {
+			continue
+		}
+		next := max(o.start, r.now)
+		if o.running {
+			stops := r.finish(r.now, o.work, o.decision.Configuration, 1+r.m.scenario.Overlap)
+			changes = append(changes, change{r.now, r.m.scenario.Overlap}, change{stops, -r.m.scenario.Overlap})
+			next = max(stops, o.began+milliseconds(o.spec.Period))
+		}
+		changes = append(changes, change{next, r.m.scenario.Overlap})
+	}
+	slices.SortStableFunc(changes, func(a, b change) int { return int(a.at - b.at) })
+	sum, factor, at := 0.0, 1.0, r.now
+	for _, c := range changes {
+		if c.at >= end {
+			break
+		}
+		sum += r.done(at, c.at, configuration, factor)
+		at, factor = c.at, factor+c.by
+	}
+	return sum + r.done(at, end, configuration, factor)
+}
+
 // begins starts an inference.
 func (r *run) begins(s *stream) {
 	if s.index == 0 {
@@ -362,7 +398,7 @@ func (r *run) dispatch(s *stream) bool {
 func (r *run) oracle(s *stream) governor.Decision {
 	budget := float64(s.budget)
 	for c := range s.estimate.Slowdown {
-		s.estimate.Slowdown[c] = budget / r.done(r.now, r.now+s.budget, c, r.others(s))
+		s.estimate.Slowdown[c] = budget / r.fits(s, s.budget, c)
 	}
 	p := s.asked.Probability
 	noise := exact.Log(quantile(r.m.noise, p))
@@ -382,13 +418,12 @@ func (r *run) measure(s *stream, base float64) {
 	if r.m.scenario.Arrivals != nil && s.index == 0 {
 		allowed = s.frame.Budget
 	}
-	others := r.others(s)
-	fits := r.done(r.now, r.now+allowed, d.Configuration, others)
+	fits := r.fits(s, allowed, d.Configuration)
 	s.hopeless = base > fits
 	if s.hopeless {
 		for l, level := range s.profile.Levels {
 			for c, latency := range level.Latency {
-				if float64(float64(latency)*r.wrong(s, l)) <= r.done(r.now, r.now+allowed, c, others) {
+				if float64(float64(latency)*r.wrong(s, l)) <= r.fits(s, allowed, c) {
 					s.result.Unsettled++
 					goto counted
 				}
@@ -458,4 +493,15 @@ func must(err error) {
 	if err != nil {
 		panic(err)
 	}
+}
+
+// Trace is every inference of one run.
+func Trace(s *Scenario, p policy.Entry, seed uint64) ([]Frame, error) {
+	m, err := newMachine(s)
+	if err != nil {
+		return nil, err
+	}
+	var frames []Frame
+	_, err = m.run(p, seed, func(f Frame) { frames = append(frames, f) })
+	return frames, err
 }

@@ -389,3 +389,38 @@ func (s *Scenario) compile() ([]segment, error) {
 	}
 	return list, nil
 }
+
+// SetLevels replaces the levels by measured ones, sorted from fast to accurate, scaled so that the slowest takes as
+// long as the scenario's slowest. Other configurations than the first keep their ratio to it, and powers stay.
+func (s *Scenario) SetLevels(accuracy, ms []float64) error {
+	slowest, most := 0.0, 0.0
+	ratios := slices.Repeat([]float64{1}, len(s.Configurations))
+	for _, l := range s.Levels {
+		if l.Latency[0] > slowest {
+			slowest = l.Latency[0]
+			for c := range ratios {
+				ratios[c] = l.Latency[c] / l.Latency[0]
+			}
+		}
+	}
+	for _, t := range ms {
+		most = max(most, t)
+	}
+	old, wrong := s.Levels, s.Error
+	s.Levels = nil
+	for i, t := range ms {
+		l := Level{Accuracy: accuracy[i]}
+		for _, r := range ratios {
+			l.Latency = append(l.Latency, float64(t*slowest)/most*r)
+		}
+		l.Power = old[0].Power
+		s.Levels = append(s.Levels, l)
+	}
+	if len(wrong) > 0 { // the same share of the way up
+		s.Error = nil
+		for i := range ms {
+			s.Error = append(s.Error, wrong[i*len(wrong)/len(ms)])
+		}
+	}
+	return s.complete()
+}

@@ -149,3 +149,14 @@ func (p *sensors) spoil(kind string, f *field, before *governor.Hardware) {
 		r.Value = float64(most * p.random.uniform())
 	}
 }
+
+// Announced is what the state sensors said before an inference, by field.
+func (f *Frame) Announced() map[string]float64 {
+	m := map[string]float64{}
+	for i := range fieldList {
+		if v, ok := fieldList[i].get(&f.Hardware).Get(); ok && fieldList[i].window == 0 {
+			m[fieldList[i].name] = v
+		}
+	}
+	return m
+}

@@ -43,10 +43,10 @@ type Table struct {
 	Rows     []Row  `json:"rows"`
 }
 
-// Run plays every scenario with every policy and the seeds 1 to n, on all processors. The oracles are always among
-// the policies.
+// Run plays every scenario with every policy and the seeds 1 to n, on all processors. The last three rows are the best
+// static option, the oracle and the clairvoyant.
 func Run(scenarios []*Scenario, policies []policy.Entry, seeds int) ([]Table, error) {
-	policies = append(slices.Clone(policies), Oracle, Clairvoyant)
+	policies = append(slices.Clone(policies), Static, Oracle, Clairvoyant)
 	machines := make([]*machine, len(scenarios))
 	results := make([]Result, len(scenarios)*len(policies)*seeds)
 	var failed atomic.Pointer[error]
@@ -62,11 +62,21 @@ func Run(scenarios []*Scenario, policies []policy.Entry, seeds int) ([]Table, er
 	}
 	parallel(len(results), func(i int) {
 		scenario, p, seed := i/seeds/len(policies), i/seeds%len(policies), i%seeds
+		if policies[p].Name == Static.Name {
+			return
+		}
 		r, err := machines[scenario].run(policies[p], uint64(seed)+1, nil)
 		if err != nil {
 			failed.Store(&err)
 		}
 		results[i] = r
+	})
+	parallel(len(scenarios), func(i int) {
+		best, err := machines[i].static(seeds)
+		if err != nil {
+			failed.Store(&err)
+		}
+		copy(results[(i*len(policies)+len(policies)-3)*seeds:], best)
 	})
 	if e := failed.Load(); e != nil {
 		return nil, *e
@@ -82,6 +92,26 @@ func Run(scenarios []*Scenario, policies []policy.Entry, seeds int) ([]Table, er
 		tables = append(tables, t)
 	}
 	return tables, nil
+}
+
+// static is the runs of the option that is best over all seeds.
+func (m *machine) static(seeds int) (best []Result, err error) {
+	highest := -1.0
+	for l := range m.scenario.Levels {
+		for c := range m.scenario.Configurations {
+			runs, sum := make([]Result, seeds), 0.0
+			for i := range runs {
+				if runs[i], err = m.run(policy.Entry{New: policy.Static(l, c)}, uint64(i)+1, nil); err != nil {
+					return nil, err
+				}
+				sum += ratio(runs[i].Effective, runs[i].count())
+			}
+			if sum > highest {
+				highest, best = sum, runs
+			}
+		}
+	}
+	return best, nil
 }
 
 // parallel calls f with 0 to n-1.

@@ -27,10 +27,8 @@ func New(c *Config) *Policy {
 }
 
 const (
-	reserve = 0.5   // deviations of the noise that a better option has to stay below the budget, or it waits
+	reserve = 0.3   // deviations of the noise that a better option has to stay below the budget, or it waits
 	least   = 0.01  // the same, where there is hardly any noise
-	dwell   = 3     // inferences before a climb, while the slowdown is still young
-	young   = 1.15  // Widen of a slowdown known from about three inferences
 	near    = 0.005 // of probability: options as good as the best where none is good enough
 	saving  = 0.03  // of energy that is worth a switch
 )
@@ -90,9 +88,16 @@ func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governo
 		current = s.Profile.Levels[last.Level].Accuracy
 	}
 	hold := last.Level >= 0 && !p.config.NoHysteresis
-	margin := 1 + max(least, float64(reserve*e.Deviation))
-	if hold && s.Run < dwell && e.Widen[last.Configuration] > young {
-		margin = math.Inf(1) // no climb yet
+	margin := 1.0
+	if hold {
+		// What the estimate may be off by: the noise of the filter, of a slowdown that is still young, and of a
+		// quantile that few values tell.
+		w := e.Widen[last.Configuration]
+		off := reserve + float64(1.5*math.Sqrt(float64(w*w)-1))
+		if e.Residual != nil {
+			off += 2 / math.Sqrt(e.Residual.Count())
+		}
+		margin = 1 + max(least, float64(off*e.Deviation))
 	}
 	period := c.Period.Seconds()
 	bestRank, bestValue, bestLate := 4, math.Inf(-1), math.Inf(1)
