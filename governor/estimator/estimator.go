@@ -51,6 +51,7 @@ type track struct {
 	side           float64 // their sign
 	first          float64 // their first
 	firstOption    int
+	firstRun       bool    // it was the first inference after a switch
 	rate           float64 // share of lone outliers
 	jump           float64 // what the base jumped by at the last unexplained jump, still unexplained
 	jumped         time.Duration
@@ -92,7 +93,7 @@ type Estimator struct {
 	odds     [2]odds // without and with sensors that watch
 	watch    watch
 	noise    *governor.Residual
-	spiked   []float32 // per option: the last value here was an outlier that did not last
+	guesses  [4]guess
 	visits   []float32 // per option: inferences, up to where the correction stands still
 	last     int       // configuration
 }
@@ -103,7 +104,7 @@ func New(p *governor.Profile, c *Config) *Estimator {
 		c = &Config{}
 	}
 	options := len(p.Levels) * len(p.Configurations)
-	e := &Estimator{config: *c, profile: p, spiked: make([]float32, options), visits: make([]float32, options)}
+	e := &Estimator{config: *c, profile: p, visits: make([]float32, options)}
 	e.estimate = governor.Estimate{
 		Slowdown:   make([]float64, len(p.Configurations)),
 		Widen:      make([]float64, len(p.Configurations)),
@@ -169,19 +170,19 @@ func (e *Estimator) Observe(o governor.Observation) {
 	if option != t.option {
 		t.run = 1
 	}
-	again := option == t.option
 	t.option = option
 	e.estimate.Doubt = 0
+	e.fade()
 	off = e.blame(t, option, off)
 	off = e.disbelieve(o, t, off)
 	if !e.waiting(o, off, t) {
-		e.take(o, t, option, off, again)
+		e.take(o, t, option, off)
 	}
 	e.publish()
 }
 
 // take sorts a value: noise, an outlier, or part of a jump.
-func (e *Estimator) take(o governor.Observation, t *track, option int, off float64, again bool) {
+func (e *Estimator) take(o governor.Observation, t *track, option int, off float64) {
 	spread := float64(t.scale * t.scale)
 	state := t.variance
 	for k := range e.effects {
@@ -204,27 +205,20 @@ func (e *Estimator) take(o governor.Observation, t *track, option int, off float
 		}
 		if t.outliers == 0 {
 			t.side, t.first, t.firstOption = side, off, option
-			// A second outlier in a row at the same level, with all well at others in between: it is the level.
-			if s := float64(e.spiked[option]); s != 0 && s*side > 0 && !e.config.NoCorrection {
-				e.correct(option, float64(0.5*(off+s)))
-				e.spiked[option] = 0
-				return
-			}
+			t.firstRun = t.run == 1
 		}
 		t.outliers++
 		if t.outliers >= e.enough(t) {
 			e.jump(o, t, off)
 			return
 		}
-		if side > 0 && e.odds[e.watch.index()].step() > worthDoubting {
+		if side > 0 && t.firstRun || side > 0 && e.odds[e.watch.index()].step() > worthDoubting {
 			e.estimate.Doubt = exact.Exp(off)
 		}
 		return
 	}
 	if t.outliers > 0 {
 		e.forgive(t)
-	} else if again {
-		e.spiked[option] = 0
 	}
 	e.follow(o, t, option, off, spread, state)
 	clipped := max(-clip, min(clip, z))
@@ -251,7 +245,9 @@ func (e *Estimator) forgive(t *track) {
 	t.rate += float64(0.02 * (1 - t.rate))
 	if t.side > 0 {
 		e.odds[e.watch.index()].spikes++
-		e.spiked[t.firstOption] = float32(t.first)
+		if t.firstRun && t.outliers == 1 && t.option != t.firstOption && !e.config.NoCorrection {
+			e.guess(t.firstOption, t.first)
+		}
 	}
 	t.outliers = 0
 }
@@ -325,6 +321,43 @@ func (e *Estimator) follow(o governor.Observation, t *track, option int, off, sp
 	}
 	t.scale += float64(scaleGain * (float64(1.2533*math.Abs(within)/math.Sqrt(1+state/spread)) - t.scale))
 	t.scale = max(t.scale, 0.005)
+}
+
+// guess is a correction after one outlier, the first inference at a level, with all well at another level: more likely
+// the profile than chance. It fades, so that the level is tried again, and stays for good if it is found again.
+type guess struct {
+	option int
+	left   float64
+}
+
+const fading = 0.007 // of a guess, per inference: half of it in 100
+
+func (e *Estimator) guess(option int, by float64) {
+	e.correct(option, by)
+	oldest := 0
+	for i, g := range e.guesses {
+		if g.left != 0 && g.option == option {
+			e.guesses[i] = guess{}
+			return
+		}
+		if math.Abs(g.left) < math.Abs(e.guesses[oldest].left) {
+			oldest = i
+		}
+	}
+	e.guesses[oldest] = guess{option, by}
+}
+
+func (e *Estimator) fade() {
+	for i := range e.guesses {
+		if g := &e.guesses[i]; g.left != 0 {
+			by := float64(fading * g.left)
+			e.correct(g.option, -by)
+			g.left -= by
+			if math.Abs(g.left) < 0.01 {
+				*g = guess{}
+			}
+		}
+	}
 }
 
 func (e *Estimator) correct(option int, by float64) {
