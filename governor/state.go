@@ -76,11 +76,11 @@ func (c Constraints) Complete() (Constraints, error) {
 
 // Estimate is what an Estimator knows about the machine of the moment. Policies read it during a call of Next only.
 type Estimate struct {
-	Slowdown   []float64 // per configuration: median latency over the profiled one
-	Correction []float64 // per option, on top of Slowdown: what the profile has wrong
-	Widen      []float64 // per configuration: how much wider than Residual the prediction is, as long as Slowdown is young
-	Residual   *Residual // of the latencies around their predicted medians
-	Doubt      float64   // Slowdown times this if the last, far too slow inference was no outlier; 0 without a doubt
+	Slowdown []float64 // per configuration: median latency over Expected
+	Expected []float64 // per option, s: the profiled latency, corrected by what the profile is found to have wrong
+	Widen    []float64 // per configuration: how much wider than Residual the prediction is, as long as Slowdown is young
+	Residual *Residual // of the latencies around their predicted medians
+	Doubt    float64   // Slowdown times this if the last, far too slow inference was no outlier; 0 without a doubt
 
 	Deviation float64 // standard deviation of the slowdown, for policies that think in normal distributions
 	Mean      float64 // ms, of the latest latencies, for policies that look at no more than that
@@ -89,7 +89,7 @@ type Estimate struct {
 
 // Median is the predicted median latency of an option, in s.
 func (e *Estimate) Median(p *Profile, level, configuration int) float64 {
-	return float64(float64(p.Levels[level].Latency[configuration].Seconds()*e.Slowdown[configuration]) * e.Correction[p.Option(level, configuration)])
+	return float64(e.Expected[p.Option(level, configuration)] * e.Slowdown[configuration])
 }
 
 // Observation is one inference that has ended.
@@ -108,6 +108,17 @@ type Estimator interface {
 	Observe(o Observation)
 	// Estimate is the current estimate, valid until the next call.
 	Estimate() *Estimate
+}
+
+// Uncorrected is the Expected of a profile that has nothing wrong.
+func (p *Profile) Uncorrected() []float64 {
+	var list []float64
+	for _, l := range p.Levels {
+		for _, t := range l.Latency {
+			list = append(list, t.Seconds())
+		}
+	}
+	return list
 }
 
 // State is everything that a Policy decides from.

@@ -106,16 +106,13 @@ func New(p *governor.Profile, c *Config) *Estimator {
 	options := len(p.Levels) * len(p.Configurations)
 	e := &Estimator{config: *c, profile: p, visits: make([]float32, options)}
 	e.estimate = governor.Estimate{
-		Slowdown:   make([]float64, len(p.Configurations)),
-		Widen:      make([]float64, len(p.Configurations)),
-		Correction: make([]float64, options),
+		Slowdown: make([]float64, len(p.Configurations)),
+		Widen:    make([]float64, len(p.Configurations)),
+		Expected: p.Uncorrected(),
 	}
 	e.noise = governor.NewResidual(startDeviation, startWorth, memory)
 	if !c.NoTail {
 		e.estimate.Residual = e.noise
-	}
-	for i := range e.estimate.Correction {
-		e.estimate.Correction[i] = 1
 	}
 	for i := range e.tracks {
 		e.tracks[i] = track{scale: startDeviation, variance: profileDoubt, rate: 0.01, jumped: math.MinInt64 / 2, suspect: -1, option: -1}
@@ -361,6 +358,8 @@ func (e *Estimator) fade() {
 }
 
 func (e *Estimator) correct(option int, by float64) {
-	c := &e.estimate.Correction[option]
-	*c = max(0.2, min(5, float64(*c*exact.Exp(by))))
+	n := len(e.profile.Configurations)
+	profiled := e.profile.Levels[option/n].Latency[option%n].Seconds()
+	x := &e.estimate.Expected[option]
+	*x = max(0.2*profiled, min(5*profiled, float64(*x*exact.Exp(by))))
 }

@@ -139,12 +139,11 @@ func (m *machine) run(p policy.Entry, seed uint64, trace func(Frame)) (Result, e
 		// Where a disturbance meets an inference is different in every run.
 		s.start = milliseconds(spec.Start) + time.Duration(float64(100e6*phase.uniform()))
 		s.arrival = s.start
-		options := len(s.profile.Levels) * len(s.profile.Configurations)
 		s.estimate = governor.Estimate{Slowdown: make([]float64, len(s.profile.Configurations)),
-			Widen: make([]float64, len(s.profile.Configurations)), Correction: make([]float64, options)}
+			Widen: make([]float64, len(s.profile.Configurations)), Expected: s.profile.Uncorrected()}
 		for l := range s.profile.Levels {
 			for c := range s.profile.Configurations {
-				s.estimate.Correction[s.profile.Option(l, c)] = r.wrong(s, l)
+				s.estimate.Expected[s.profile.Option(l, c)] *= r.wrong(s, l)
 				s.estimate.Widen[c] = 1
 			}
 		}

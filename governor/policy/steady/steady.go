@@ -71,76 +71,67 @@ const maxConfigurations = 64
 // pick is the best option at a slowdown of so many times the estimated one, and its predicted latency over the
 // budget.
 func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governor.Decision, late float64) {
-	e, c := s.Estimate, &s.Constraints
-	var factor, median [maxConfigurations]float64 // from profiled to predicted latency over the budget
-	budget := max(1e-9, s.Budget.Seconds())
+	e, c, last := s.Estimate, &s.Constraints, s.Last
 	n := min(len(s.Profile.Configurations), maxConfigurations)
-	for i := range n {
-		median[i] = float64(float64(e.Slowdown[i]*slower) * 1e-9)
-		factor[i] = float64(median[i]*exact.Exp(float64(quantile*e.Widen[i]))) / budget
+	var factor [maxConfigurations]float64 // from the expected latency to the predicted one over the budget
+	for k := range n {
+		widened := exact.Exp(float64(quantile * e.Widen[k]))
+		factor[k] = float64(float64(e.Slowdown[k]*slower)*widened) / max(1e-9, s.Budget.Seconds())
 	}
 	rank := [4]int{}
 	for i, o := range c.Order {
 		rank[o] = i + 1
 	}
-	last, current := s.Last, 0.0
-	if last.Level >= 0 {
-		current = s.Profile.Levels[last.Level].Accuracy
-	}
-	hold := last.Level >= 0 && !p.config.NoHysteresis
-	margin := 1.0
+	hold, current, margin := last.Level >= 0 && !p.config.NoHysteresis, 0.0, 1.0
 	if hold {
-		// What the estimate may be off by: the noise of the filter, of a slowdown that is still young, and of a
-		// quantile that few values tell.
-		w := e.Widen[last.Configuration]
-		off := reserve + float64(1.5*math.Sqrt(float64(w*w)-1))
-		if e.Residual != nil {
-			off += 2 / math.Sqrt(e.Residual.Count())
-		}
-		margin = 1 + max(least, float64(off*e.Deviation))
+		current, margin = s.Profile.Levels[last.Level].Accuracy, p.margin(e, last.Configuration)
 	}
-	period := c.Period.Seconds()
+	energies := c.MaxPower > 0 || c.Objective == governor.LeastEnergy
 	bestRank, bestValue, bestLate := 4, math.Inf(-1), math.Inf(1)
-	for l := range s.Profile.Levels {
+	for l := len(s.Profile.Levels) - 1; l >= 0; l-- { // mostly sorted by accuracy: the first that fits is the best
 		level := &s.Profile.Levels[l]
-		for k := range n {
-			profiled := float64(float64(level.Latency[k]) * e.Correction[l*len(s.Profile.Configurations)+k])
-			ratio := float64(profiled * factor[k])
-			isCurrent := l == last.Level && k == last.Configuration
-			need := ratio
-			if hold && level.Accuracy > current {
-				need = float64(ratio * margin)
-			}
-			r, tooLate := 0, need > 1
+		if bestRank == 0 && c.Objective == governor.MostAccurate && level.Accuracy < bestValue {
+			continue
+		}
+		limit := 1.0
+		if hold && level.Accuracy > current {
+			limit = 1 / margin
+		}
+		floor := 0
+		if level.Accuracy < c.MinAccuracy {
+			floor = rank[governor.Accuracy]
+		}
+		for k, expected := range e.Expected[l*len(s.Profile.Configurations):][:n] {
+			ratio := float64(expected * factor[k])
+			r, value := floor, level.Accuracy
+			tooLate := ratio > limit
 			if tooLate {
-				r = rank[governor.Latency]
+				r, value = max(r, rank[governor.Latency]), -ratio
 			}
-			if level.Accuracy < c.MinAccuracy {
-				r = max(r, rank[governor.Accuracy])
-			}
-			energy := 0.0
-			if level.Power != nil && (c.MaxPower > 0 || c.Objective == governor.LeastEnergy) {
-				energy = s.Profile.Energy(l, k, float64(profiled*median[k]), period)
-				if c.MaxPower > 0 && energy > float64(c.MaxPower*max(period, float64(profiled*median[k]))) {
-					r = max(r, rank[governor.Power])
-				}
-			}
-			if r > bestRank {
+			if r > bestRank || r == bestRank && value < bestValue && !energies {
 				continue
 			}
-			var value float64
-			switch {
-			case tooLate:
-				value = -ratio
-			case c.Objective == governor.LeastEnergy:
-				value = -energy
-				if hold && isCurrent {
-					value = float64(value * (1 - saving))
+			isCurrent := l == last.Level && k == last.Configuration
+			if energies && level.Power != nil {
+				median := float64(float64(expected*e.Slowdown[k]) * slower)
+				period := max(c.Period.Seconds(), median)
+				energy := s.Profile.Energy(l, k, median, period)
+				if c.MaxPower > 0 && energy > float64(c.MaxPower*period) {
+					r = max(r, rank[governor.Power])
 				}
-			default:
-				value = level.Accuracy
+				if c.Objective == governor.LeastEnergy && !tooLate {
+					value = -energy
+					if hold && isCurrent {
+						value = float64(value * (1 - saving))
+					}
+				}
 			}
-			if r < bestRank || value > bestValue || value == bestValue && (isCurrent || ratio < bestLate && (best.Level != last.Level || best.Configuration != last.Configuration)) {
+			better := r < bestRank || r == bestRank && value > bestValue
+			// Among equals what runs already, or else the fastest.
+			if r == bestRank && value == bestValue {
+				better = isCurrent || ratio < bestLate && (best.Level != last.Level || best.Configuration != last.Configuration)
+			}
+			if better {
 				bestRank, bestValue, bestLate = r, value, ratio
 				best = governor.Decision{Level: l, Configuration: k}
 			}
@@ -152,4 +143,16 @@ func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governo
 		}
 	}
 	return best, bestLate
+}
+
+// margin is how far below the budget a more accurate level than the current one has to be: what the estimate may be
+// off by, because the filter follows the noise, because the slowdown is young, and because few values tell a
+// quantile.
+func (p *Policy) margin(e *governor.Estimate, configuration int) float64 {
+	w := e.Widen[configuration]
+	off := reserve + float64(1.5*math.Sqrt(float64(w*w)-1))
+	if e.Residual != nil {
+		off += 2 / math.Sqrt(e.Residual.Count())
+	}
+	return 1 + max(least, float64(off*e.Deviation))
 }
