@@ -81,6 +81,8 @@ type Estimate struct {
 	Widen    []float64 // per configuration: how much wider than Residual the prediction is, as long as Slowdown is young
 	Residual *Residual // of the latencies around their predicted medians
 	Doubt    float64   // Slowdown times this if the last, far too slow inference was no outlier; 0 without a doubt
+	Threat   float64   // Slowdown times this from any inference on, as something was announced; 0 without a threat
+	Waited   int       // inferences since the announcement
 
 	Deviation float64 // standard deviation of the slowdown, for policies that think in normal distributions
 	Mean      float64 // ms, of the latest latencies, for policies that look at no more than that

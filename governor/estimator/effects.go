@@ -26,7 +26,10 @@ type effect struct {
 	lost           bool
 	unseen         int           // inferences since the sensor was lost
 	waits          time.Duration // how long after its announcement the effect may begin
-	held           time.Duration // until when it is waited for
+	until          time.Duration // until when an announced effect is waited for; 0: none is
+	pending        float64       // phi that was announced and has not been felt yet
+	begun          float64       // phi that was felt in the last inference for the first time
+	taken          bool          // it has been taken back once: who comes and goes is there
 	band           float64       // changes of value below it are none
 	news           float64       // what the prediction was moved by since the last inference
 	doubted        time.Duration // until when nothing it says is believed
@@ -40,8 +43,9 @@ func newEffects(configurations int) (e [kinds]effect) {
 	e[clock] = effect{gain: 0.9, variance: 0.2 * 0.2, most: 2, value: 1, band: 0.01}
 	e[cores] = effect{gain: 0.95, variance: 0.2 * 0.2, most: 2, value: math.Inf(1), band: 0.05}
 	e[gpuClock] = effect{gain: 0.9, variance: 0.2 * 0.2, most: 2, value: 1, band: 0.01}
-	// A process is listed when it has a context; its first kernel is a while off: modules, memory, weights.
-	e[gpuOthers] = effect{gain: 0.5, variance: 0.25 * 0.25, most: 2, value: 0, band: 0.5, waits: time.Second}
+	// A process is listed when it has a context; its first kernel is a while off: modules, memory, weights. How long
+	// it pays to be careful meanwhile is the policy's business.
+	e[gpuOthers] = effect{gain: 0.5, variance: 0.25 * 0.25, most: 2, value: 0, band: 0.5, waits: 3 * time.Second}
 	for k := range e {
 		e[k].phi = make([]float64, configurations)
 		e[k].penalty = 2 * time.Second
@@ -63,14 +67,12 @@ func reading(h *governor.Hardware, k int) *governor.Reading {
 
 // phi is the effect of a value in a configuration.
 func phi(k int, value float64, c governor.Configuration) float64 {
-	if c.GPU != (k == gpuClock || k == gpuOthers) {
+	if c.GPU != (k == gpuClock) {
 		return 0
 	}
 	switch k {
 	case cores:
 		return exact.Log(max(1, float64(max(1, c.Threads))/max(value, 0.05)))
-	case gpuOthers:
-		return exact.Log(1+value) / math.Ln2
 	}
 	return -exact.Log(max(0.02, min(1, value)))
 }
@@ -114,13 +116,15 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 		if math.Abs(v-f.value) < f.band || v == f.value {
 			continue
 		}
-		if k == gpuOthers {
-			f.held = 0
-			if v > f.value && !missed {
-				f.held = now + f.waits
-			}
+		if f.waits > 0 {
+			e.announce(f, v, now, missed)
+		} else {
+			e.move(k, v, now, missed)
 		}
-		e.move(k, v, now, missed)
+		changed = true
+	}
+	if f := &e.effects[gpuOthers]; f.until != 0 && now > f.until {
+		f.until, f.pending = 0, 0 // it is there and does nothing
 		changed = true
 	}
 	if changed {
@@ -128,12 +132,98 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 	}
 }
 
+// announce takes in the number of other processes on the GPU. One more may slow us down at any time from now on, or
+// never; one less takes its part of the effect away.
+func (e *Estimator) announce(f *effect, value float64, now time.Duration, missed bool) {
+	from, to := exact.Log(1+f.value), exact.Log(1+value)
+	f.value = value
+	t := &e.tracks[1]
+	if to > from {
+		if missed { // felt already, if it is felt at all
+			return
+		}
+		f.pending += to - from
+		f.until, f.taken = now+f.waits, false
+		e.estimate.Waited = 0
+		// A jump that has just been felt is explained now.
+		if t.jump > 0 && now-t.jumped <= sameStep {
+			e.begin(f)
+			t.base -= min(t.jump, float64(f.gain*f.begun))
+			t.jump, f.begun = 0, 0
+		} else if t.outliers > 0 && t.side > 0 {
+			t.outliers, e.estimate.Doubt = 0, 0
+		}
+		return
+	}
+	f.pending = max(0, f.pending-(from-to))
+	if f.pending == 0 {
+		f.until = 0
+	}
+	less := 0.0
+	for c := range f.phi {
+		if over := f.phi[c] - to; over > 0 {
+			f.phi[c] = to
+			less = float64(f.gain * over)
+		}
+	}
+	switch {
+	case missed:
+		t.base += less
+	case t.jump < 0 && now-t.jumped <= sameStep:
+		t.base += min(less, -t.jump)
+		t.jump = 0
+	case t.outliers > 0 && t.side < 0 && less > 0:
+		t.outliers = 0
+	}
+	t.high, t.low = cusum{}, cusum{}
+}
+
+// begin makes an announced effect a felt one.
+func (e *Estimator) begin(f *effect) {
+	for c, configuration := range e.profile.Configurations {
+		if configuration.GPU {
+			f.phi[c] += f.pending
+		}
+	}
+	f.begun, f.pending, f.until = f.pending, 0, 0
+}
+
+// feel looks whether an announced effect has begun with this inference; and takes it back if the next one shows that
+// it was an outlier.
+func (e *Estimator) feel(o governor.Observation, t *track, off float64) float64 {
+	f := &e.effects[gpuOthers]
+	if !e.profile.Configurations[o.Configuration].GPU {
+		return off
+	}
+	if by := float64(f.gain * f.begun); by > 0 {
+		if !f.taken && off < -0.5*by && off < float64(-outlier*t.scale) {
+			for c := range f.phi {
+				if f.phi[c] > 0 {
+					f.phi[c] -= f.begun
+				}
+			}
+			f.pending, f.until, f.taken = f.begun, o.At+f.waits, true
+			off += by
+		}
+		f.begun = 0
+		return off
+	}
+	if f.pending > 0 {
+		e.estimate.Waited++
+		if by := float64(f.gain * f.pending); off > 0.5*by && off > float64(2*t.scale) {
+			e.begin(f)
+			off -= by
+		}
+	}
+	return off
+}
+
 // move changes the value of a sensor. What happened while it was lost, latencies have told already: then only the
 // share that the sensor explains changes, not the sum.
 func (e *Estimator) move(k int, value float64, now time.Duration, missed bool) {
 	f := &e.effects[k]
 	f.value = value
-	gpu := k == gpuClock || k == gpuOthers
+	gpu := k == gpuClock
 	t := &e.tracks[0]
 	if gpu {
 		t = &e.tracks[1]
@@ -186,13 +276,6 @@ func (e *Estimator) disbelieve(o governor.Observation, t *track, off float64) fl
 		}
 	}
 	return off
-}
-
-// waiting tells whether an inference is to be ignored because it is as fast as before although a slower time was
-// announced: it may still come.
-func (e *Estimator) waiting(o governor.Observation, off float64, t *track) bool {
-	f := &e.effects[gpuOthers]
-	return o.At < f.held && e.profile.Configurations[o.Configuration].GPU && off < float64(-2*t.scale)
 }
 
 // watch tells whether sensors are there that would have announced a slower machine. A reader that hangs repeats

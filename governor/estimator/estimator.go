@@ -150,6 +150,10 @@ func (e *Estimator) publish() {
 		e.estimate.Slowdown[c] = exact.Exp(x)
 		e.estimate.Widen[c] = math.Sqrt(1 + variance/float64(t.scale*t.scale))
 	}
+	e.estimate.Threat = 0
+	if f := &e.effects[gpuOthers]; f.pending > 0 {
+		e.estimate.Threat = exact.Exp(float64(f.gain * f.pending))
+	}
 	e.estimate.Deviation = e.tracks[kind(e.profile.Configurations[e.last])].scale
 }
 
@@ -172,9 +176,8 @@ func (e *Estimator) Observe(o governor.Observation) {
 	e.fade()
 	off = e.blame(t, option, off)
 	off = e.disbelieve(o, t, off)
-	if !e.waiting(o, off, t) {
-		e.take(o, t, option, off)
-	}
+	off = e.feel(o, t, off)
+	e.take(o, t, option, off)
 	e.publish()
 }
 

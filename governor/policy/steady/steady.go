@@ -27,10 +27,11 @@ func New(c *Config) *Policy {
 }
 
 const (
-	reserve = 0.3   // deviations of the noise that a better option has to stay below the budget, or it waits
-	least   = 0.01  // the same, where there is hardly any noise
-	near    = 0.005 // of probability: options as good as the best where none is good enough
-	saving  = 0.03  // of energy that is worth a switch
+	reserve  = 0.3   // deviations of the noise that a better option has to stay below the budget, or it waits
+	least    = 0.01  // the same, where there is hardly any noise
+	patience = 200   // inferences after which half of that is enough
+	near     = 0.005 // of probability: options as good as the best where none is good enough
+	saving   = 0.03  // of energy that is worth a switch
 )
 
 // Next decides.
@@ -51,6 +52,16 @@ func (p *Policy) Next(s *governor.State) governor.Decision {
 		// Not even the fastest level would be in time: there is nothing to win before the doubt is settled.
 	}
 	d, late := p.pick(s, 1, quantile)
+	if e.Threat > 1 && late <= 1 {
+		// Being careful until it comes costs accuracy with every inference, not being careful an answer once. Whoever
+		// does not know when it comes pays the former until it adds up to the latter: at most twice the best.
+		careful, _ := p.pick(s, e.Threat, quantile)
+		now, then := s.Profile.Levels[d.Level].Accuracy, s.Profile.Levels[careful.Level].Accuracy
+		if float64((now-then)*float64(e.Waited+1)) <= now {
+			careful.GaveUp = d.GaveUp
+			return careful
+		}
+	}
 	if late <= 1 || e.Residual == nil {
 		return d
 	}
@@ -84,7 +95,7 @@ func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governo
 	}
 	hold, current, margin := last.Level >= 0 && !p.config.NoHysteresis, 0.0, 1.0
 	if hold {
-		current, margin = s.Profile.Levels[last.Level].Accuracy, p.margin(e, last.Configuration)
+		current, margin = s.Profile.Levels[last.Level].Accuracy, p.margin(s)
 	}
 	energies := c.MaxPower > 0 || c.Objective == governor.LeastEnergy
 	bestRank, bestValue, bestLate := 4, math.Inf(-1), math.Inf(1)
@@ -147,12 +158,14 @@ func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governo
 
 // margin is how far below the budget a more accurate level than the current one has to be: what the estimate may be
 // off by, because the filter follows the noise, because the slowdown is young, and because few values tell a
-// quantile.
-func (p *Policy) margin(e *governor.Estimate, configuration int) float64 {
-	w := e.Widen[configuration]
-	off := reserve + float64(1.5*math.Sqrt(float64(w*w)-1))
+// quantile. The longer nothing has changed, the less is asked for.
+func (p *Policy) margin(s *governor.State) float64 {
+	e := s.Estimate
+	w := e.Widen[s.Last.Configuration]
+	off := float64(1.5 * math.Sqrt(float64(w*w)-1))
 	if e.Residual != nil {
 		off += 2 / math.Sqrt(e.Residual.Count())
 	}
+	off = reserve + float64(off*patience)/(patience+float64(s.Run))
 	return 1 + max(least, float64(off*e.Deviation))
 }
