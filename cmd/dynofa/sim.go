@@ -95,7 +95,7 @@ func (c *simCmd) policies() ([]policy.Entry, error) {
 	if c.Ablation {
 		return policy.Ablation(), nil
 	}
-	all := policy.All()
+	all := append(policy.All(), sim.Static)
 	if len(c.Policy) == 0 {
 		return all, nil
 	}

@@ -34,6 +34,34 @@ type effect struct {
 	news           float64       // what the prediction was moved by since the last inference
 	doubted        time.Duration // until when nothing it says is believed
 	penalty        time.Duration // for the next contradiction
+	raw, stable    float64       // the sensor's value, believed or not, and the last that stayed for a while
+	changed        time.Duration // when it changed last
+	rose           bool          // it rose then
+	flaps          int           // changes in a row that took the one before back at once
+}
+
+// A limit that is lifted at once and set again at once is no limit but a broken sensor.
+const (
+	atOnce = 300 * time.Millisecond
+	broken = 2 // such changes in a row
+)
+
+// flap takes in a change and tells whether the sensor is broken.
+func (f *effect) flap(v float64, now time.Duration) bool {
+	rose := v > f.raw
+	switch {
+	case math.Abs(v-f.raw) < f.band || v == f.raw:
+		return now < f.doubted
+	case now-f.changed > atOnce:
+		f.flaps, f.stable = 0, f.raw
+	case rose != f.rose:
+		f.flaps++
+	}
+	f.changed, f.rose, f.raw = now, rose, v
+	if f.flaps >= broken {
+		f.doubted = max(f.doubted, now+f.penalty)
+	}
+	return now < f.doubted
 }
 
 // newEffects are the effects on the undisturbed machine. The gains to begin with: a clock acts on all of the time
@@ -49,6 +77,7 @@ func newEffects(configurations int) (e [kinds]effect) {
 	for k := range e {
 		e[k].phi = make([]float64, configurations)
 		e[k].penalty = 2 * time.Second
+		e[k].raw, e[k].stable = e[k].value, e[k].value
 	}
 	return e
 }
@@ -111,7 +140,16 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 			}
 			continue
 		}
-		missed := thawed || now < f.doubted || f.lost && e.tracks[0].seen+e.tracks[1].seen-f.unseen >= 3
+		if f.flap(v, now) {
+			if v = f.stable; v != f.value && f.waits == 0 { // back to what it last said for a while
+				e.move(k, v, now, false)
+				f.news = 0
+				changed = true
+			}
+			f.lost, f.unseen = true, math.MinInt/2
+			continue
+		}
+		missed := thawed || f.lost && e.tracks[0].seen+e.tracks[1].seen-f.unseen >= 3
 		f.lost = false
 		if math.Abs(v-f.value) < f.band || v == f.value {
 			continue
@@ -289,7 +327,7 @@ type watch struct {
 	had      [kinds]bool
 }
 
-const frozen = 10 // new readings, half a second at 20 Hz
+const frozen = 5 // new readings, a quarter of a second at 20 Hz
 
 var noisy = [...]func(*governor.Hardware) *governor.Reading{
 	func(h *governor.Hardware) *governor.Reading { return &h.Contention },
