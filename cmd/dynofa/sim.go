@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +15,7 @@ import (
 )
 
 type simCmd struct {
-	Scenarios []string `arg:"" optional:"" help:"Scenario files; default: the suite G0 to G15." placeholder:"SCENARIO.json"`
+	Scenarios []string `arg:"" optional:"" help:"Scenario files, or traces recorded by dynofa demo; default: the suite G0 to G15." placeholder:"SCENARIO.json"`
 	Policy    []string `help:"Policy to play; may be repeated; default: all." placeholder:"NAME"`
 	Seeds     int      `help:"Runs of each policy in each scenario, with noise of their own." default:"30"`
 	Bundle    string   `help:"Take the levels from a bundle's record, scaled so that the slowest takes as long as the scenario's." placeholder:"M.dofa"`
@@ -57,12 +59,17 @@ func (c *simCmd) scenarios() ([]*sim.Scenario, error) {
 		list = nil
 	}
 	for _, path := range c.Scenarios {
-		f, err := os.Open(path)
+		data, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
 		}
-		s, err := sim.Parse(f)
-		_ = f.Close()
+		var recording struct{ Frames []json.RawMessage }
+		var s *sim.Scenario
+		if json.Unmarshal(data, &recording) == nil && recording.Frames != nil {
+			s, err = sim.Replay(filepath.Base(path), bytes.NewReader(data))
+		} else {
+			s, err = sim.Parse(bytes.NewReader(data))
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}

@@ -118,7 +118,7 @@ var seedLevels = []Level{
 // Limits of what a file may ask for.
 const (
 	maxLength   = 24 * 3600e3 // ms
-	maxItems    = 4096        // of any list
+	maxItems    = 1 << 16     // of any list
 	rampStep    = 20.0        // ms between the steps that a ramp is made of
 	maxSegments = 1 << 18
 	maxLevels   = 1024
@@ -168,7 +168,7 @@ func (s *Scenario) complete() error {
 	case len(s.Levels) > maxLevels || len(s.Configurations) > 64:
 		return bad("number of levels and configurations", fmt.Sprint(len(s.Levels), ", ", len(s.Configurations)), "at most 1024 and 64")
 	case len(s.Events) > maxItems || len(s.Faults) > maxItems || len(s.Others) > 8 || len(s.Noise.Spikes) > 16:
-		return bad("length of a list", "too large", "at most 4096 events and faults, 8 others, 16 spikes")
+		return bad("length of a list", "too large", "at most 65536 events and faults, 8 others, 16 spikes")
 	case len(s.Error) != 0 && len(s.Error) != len(s.Levels):
 		return bad("number of errors", len(s.Error), fmt.Sprintf("none or one for each of the %d levels", len(s.Levels)))
 	case !within(s.Noise.Sigma, 0, 1):
