@@ -29,6 +29,7 @@ type effect struct {
 	until          time.Duration // until when an announced effect is waited for; 0: none is
 	pending        float64       // phi that was announced and has not been felt yet
 	begun          float64       // phi that was felt in the last inference for the first time
+	before         [2]float64    // gain and variance before that
 	taken          bool          // it has been taken back once: who comes and goes is there
 	band           float64       // changes of value below it are none
 	news           float64       // what the prediction was moved by since the last inference
@@ -224,6 +225,7 @@ func (e *Estimator) begin(f *effect) {
 		}
 	}
 	f.begun, f.pending, f.until = f.pending, 0, 0
+	f.before = [2]float64{f.gain, f.variance}
 }
 
 // feel looks whether an announced effect has begun with this inference; and takes it back if the next one shows that
@@ -234,14 +236,15 @@ func (e *Estimator) feel(o governor.Observation, t *track, off float64) float64 
 		return off
 	}
 	if by := float64(f.gain * f.begun); by > 0 {
-		if !f.taken && off < -0.5*by && off < float64(-outlier*t.scale) {
+		if by = float64(f.before[0] * f.begun); !f.taken && off < -0.5*by && off < float64(-outlier*t.scale) {
 			for c := range f.phi {
 				if f.phi[c] > 0 {
 					f.phi[c] -= f.begun
 				}
 			}
 			f.pending, f.until, f.taken = f.begun, o.At+f.waits, true
-			off += by
+			off += float64(f.gain * f.begun)
+			f.gain, f.variance = f.before[0], f.before[1]
 		}
 		f.begun = 0
 		return off
