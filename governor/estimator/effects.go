@@ -33,6 +33,7 @@ type effect struct {
 	taken          bool          // it has been taken back once: who comes and goes is there
 	band           float64       // changes of value below it are none
 	news           float64       // what the prediction was moved by since the last inference
+	previous       float64       // value before that
 	doubted        time.Duration // until when nothing it says is believed
 	penalty        time.Duration // for the next contradiction
 	raw, stable    float64       // the sensor's value, believed or not, and the last that stayed for a while
@@ -54,7 +55,10 @@ func (f *effect) flap(v float64, now time.Duration) bool {
 	case math.Abs(v-f.raw) < f.band || v == f.raw:
 		return now < f.doubted
 	case now-f.changed > atOnce:
-		f.flaps, f.stable = 0, f.raw
+		f.flaps = 0
+		if now >= f.doubted {
+			f.stable = f.raw
+		}
 	case rose != f.rose:
 		f.flaps++
 	}
@@ -263,6 +267,7 @@ func (e *Estimator) feel(o governor.Observation, t *track, off float64) float64 
 // share that the sensor explains changes, not the sum.
 func (e *Estimator) move(k int, value float64, now time.Duration, missed bool) {
 	f := &e.effects[k]
+	old := f.value
 	f.value = value
 	gpu := k == gpuClock
 	t := &e.tracks[0]
@@ -283,6 +288,9 @@ func (e *Estimator) move(k int, value float64, now time.Duration, missed bool) {
 	if missed {
 		t.base -= by
 		return
+	}
+	if f.news == 0 {
+		f.previous = old
 	}
 	f.news += by
 	// A jump that the filter has just made is explained now, and must not count twice.
@@ -309,9 +317,11 @@ func (e *Estimator) disbelieve(o governor.Observation, t *track, off float64) fl
 		if f.waits > 0 || by == 0 || e.profile.Configurations[o.Configuration].GPU != (k == gpuClock) {
 			continue
 		}
-		if float64(off*by) < 0 && math.Abs(off+by) < math.Abs(off) && math.Abs(off) > float64(outlier*t.scale) && math.Abs(off) > 0.5*math.Abs(by) {
-			t.base -= by
+		if float64(off*by) < 0 && math.Abs(off+by) < math.Abs(off) && math.Abs(off) > float64(outlier*t.scale) && math.Abs(off) > 0.75*math.Abs(by) {
+			e.move(k, f.previous, o.At, false)
+			f.news = 0
 			off += by
+			f.stable, f.lost, f.unseen = f.previous, true, math.MinInt/2
 			f.doubted = o.At + f.penalty
 			f.penalty = min(2*f.penalty, time.Minute)
 		}

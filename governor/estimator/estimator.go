@@ -30,6 +30,7 @@ const (
 	startDeviation = 0.05                   // of the noise, until it is known: a quiet machine's (5.4 % in the seed's logs)
 	startWorth     = 30                     // inferences that this guess weighs: one early outlier must not be 5 % of all
 	profileDoubt   = 0.03 * 0.03            // variance of a profile: latencies are repeated within a few percent
+	leastDoubt     = 0.06 * 0.06            // variance of a sensor's gain, however often it was right: it differs from level to level
 	memory         = 2000                   // inferences that the noise's shape is remembered: 20 beyond the 99th percentile
 	steadyGain     = 0.04                   // of the filter when nothing happens: averages 50 inferences
 	scaleGain      = 0.02                   // of the noise's deviation
@@ -221,6 +222,10 @@ func (e *Estimator) take(o governor.Observation, t *track, option int, off float
 		e.forgive(t)
 	}
 	e.follow(o, t, option, off, spread, state)
+	if state > spread { // news is being learned from anyway
+		t.high, t.low = cusum{}, cusum{}
+		return
+	}
 	clipped := max(-clip, min(clip, z))
 	if t.high.add(clipped, off) {
 		e.shift(o, t, t.high.total/float64(t.high.count+1)) // an alarm's own values are the extreme ones
@@ -316,7 +321,7 @@ func (e *Estimator) follow(o governor.Observation, t *track, option int, off, sp
 		if phi := f.phi[o.Configuration]; phi != 0 {
 			gain := float64(f.variance*phi) / total
 			f.gain = max(0, min(f.most, f.gain+float64(gain*within)))
-			f.variance = float64(f.variance * (1 - float64(gain*phi)))
+			f.variance = max(float64(f.variance*(1-float64(gain*phi))), leastDoubt)
 		}
 	}
 	t.scale += float64(scaleGain * (float64(1.2533*math.Abs(within)/math.Sqrt(1+state/spread)) - t.scale))

@@ -1,0 +1,118 @@
+package estimator
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dynofa/dynofa/governor"
+	"github.com/dynofa/dynofa/governor/governortest"
+)
+
+// feed lets n inferences at a level be slower by a factor, with 3 % of noise.
+func feed(e *Estimator, p *governor.Profile, r *rand.Rand, level, n int, slow float64) {
+	for range n {
+		latency := float64(p.Levels[level].Latency[0]) * slow * math.Exp(0.03*r.NormFloat64())
+		e.Observe(governor.Observation{Level: level, Latency: time.Duration(latency)})
+	}
+}
+
+func TestJump(t *testing.T) {
+	p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+	e, slow := New(p, nil), New(p, &Config{NoJumps: true})
+	for _, x := range []*Estimator{e, slow} {
+		feed(x, p, r, 2, 100, 1)
+		require.InDelta(t, 1, x.Estimate().Slowdown[0], 0.03)
+		feed(x, p, r, 2, 2, 1.5)
+	}
+	require.InDelta(t, 1.5, e.Estimate().Slowdown[0], 0.1, "two inferences tell")
+	require.Less(t, slow.Estimate().Slowdown[0], 1.3, "without jumps it takes a while")
+	feed(e, p, r, 2, 3, 1)
+	require.InDelta(t, 1, e.Estimate().Slowdown[0], 0.05)
+}
+
+func TestOutlierRaisesDoubtAndNoMore(t *testing.T) {
+	p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+	e := New(p, nil)
+	feed(e, p, r, 2, 100, 1)
+	feed(e, p, r, 2, 1, 1.6)
+	require.InDelta(t, 1.6, e.Estimate().Doubt, 0.15)
+	require.InDelta(t, 1, e.Estimate().Slowdown[0], 0.03)
+	for range 6 {
+		feed(e, p, r, 2, 20, 1)
+		feed(e, p, r, 2, 1, 1.6)
+	}
+	require.Zero(t, e.Estimate().Doubt, "who has been fooled five times is not any more")
+}
+
+func TestWrongProfileOfOneLevel(t *testing.T) {
+	p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+	e := New(p, nil)
+	feed(e, p, r, 1, 100, 1)
+	feed(e, p, r, 3, 2, 1.5)
+	feed(e, p, r, 1, 2, 1)
+	require.InDelta(t, 1, e.Estimate().Slowdown[0], 0.05)
+	require.InDelta(t, 1.5*p.Levels[3].Latency[0].Seconds(), e.Estimate().Expected[3], 0.1*0.04)
+	require.InDelta(t, p.Levels[1].Latency[0].Seconds(), e.Estimate().Expected[1], 0.02*0.02)
+}
+
+func valid(v float64, at time.Duration) governor.Reading {
+	return governor.Reading{Value: v, At: at, Condition: governor.Valid}
+}
+
+func TestFeedForwardAndItsGain(t *testing.T) {
+	p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+	e := New(p, nil)
+	now := time.Duration(0)
+	clockIs := func(v float64) {
+		now += 100 * time.Millisecond
+		e.Sense(now, &governor.Hardware{Clock: valid(v, now)})
+	}
+	for range 10 { // half of the time does not depend on the clock
+		clockIs(1)
+		feed(e, p, r, 2, 20, 1)
+		clockIs(0.5)
+		feed(e, p, r, 2, 20, math.Sqrt2)
+		now += time.Second
+	}
+	clockIs(1)
+	feed(e, p, r, 2, 20, 1)
+	clockIs(0.5)
+	require.InDelta(t, math.Sqrt2, e.Estimate().Slowdown[0], 0.1, "learned")
+}
+
+// What was lost while the machine changed is not counted a second time when it is back.
+func TestLostSensor(t *testing.T) {
+	for _, condition := range []governor.Condition{governor.Missing, governor.Unsupported, governor.Stale, governor.Wrong} {
+		p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+		e := New(p, nil)
+		e.Sense(0, &governor.Hardware{Clock: valid(1, 0)})
+		feed(e, p, r, 2, 50, 1)
+		e.Sense(1e9, &governor.Hardware{Clock: governor.Reading{Value: 0.1, At: 1e9, Condition: condition}})
+		require.InDelta(t, 1, e.Estimate().Slowdown[0], 0.05)
+		feed(e, p, r, 2, 20, 1.5)
+		e.Sense(2e9, &governor.Hardware{Clock: valid(0.6, 2e9)})
+		require.InDelta(t, 1.5, e.Estimate().Slowdown[0], 0.05)
+		e.Sense(3e9, &governor.Hardware{Clock: valid(1, 2e9)})
+		require.InDelta(t, 1.5, e.Estimate().Slowdown[0], 0.05, "a second old")
+		e.Sense(3e9, &governor.Hardware{Clock: valid(1, 3e9)})
+		require.InDelta(t, 1, e.Estimate().Slowdown[0], 0.15)
+	}
+}
+
+func TestNonsenseIsIgnored(t *testing.T) {
+	p := governortest.Profile()
+	for _, v := range []float64{math.NaN(), math.Inf(1), -1, 0, 1e300} {
+		e := New(p, nil)
+		e.Sense(0, &governor.Hardware{Clock: valid(v, 0), Cores: valid(v, 0), GPUClock: valid(v, 0), GPUOthers: valid(v, 0), Temperature: valid(v, 0)})
+		require.InDelta(t, 1, e.Estimate().Slowdown[0], 1e-9, "%v", v)
+	}
+	e := New(p, nil)
+	for _, latency := range []time.Duration{1, math.MaxInt64, 1} {
+		e.Observe(governor.Observation{Level: 1, Latency: latency})
+	}
+	require.False(t, math.IsNaN(e.Estimate().Slowdown[0]))
+}
