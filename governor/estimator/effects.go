@@ -146,7 +146,12 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 			continue
 		}
 		if f.flap(v, now) {
-			if v = f.stable; v != f.value && f.waits == 0 { // back to what it last said for a while
+			switch v = f.stable; {
+			case f.waits > 0: // nothing it said counts
+				f.pending, f.begun, f.until = 0, 0, 0
+				clear(f.phi)
+				changed = true
+			case v != f.value: // back to what it last said for a while
 				e.move(k, v, now, false)
 				f.news = 0
 				changed = true
