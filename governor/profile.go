@@ -24,6 +24,7 @@ type Profile struct {
 	Configurations []Configuration
 	Levels         []Level // in any order
 	Idle           float64 // W between inferences
+	Cores          float64 // CPUs that there were when the latencies were measured; 0: as many as threads
 }
 
 // Check tells what is wrong with the profile, if anything.
@@ -49,6 +50,9 @@ func (p *Profile) Check() error {
 	}
 	if !(p.Idle >= 0 && p.Idle < 1e6) {
 		return fmt.Errorf("governor: idle power %v, expected watts", p.Idle)
+	}
+	if !(p.Cores >= 0) {
+		return fmt.Errorf("governor: profile measured with %v CPUs, expected 0 or more", p.Cores)
 	}
 	return nil
 }

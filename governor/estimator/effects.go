@@ -100,13 +100,18 @@ func reading(h *governor.Hardware, k int) *governor.Reading {
 }
 
 // phi is the effect of a value in a configuration.
-func phi(k int, value float64, c governor.Configuration) float64 {
+func (e *Estimator) phi(k int, value float64, c governor.Configuration) float64 {
 	if c.GPU != (k == gpuClock) {
 		return 0
 	}
 	switch k {
 	case cores:
-		return exact.Log(max(1, float64(max(1, c.Threads))/max(value, 0.05)))
+		threads := float64(max(1, c.Threads))
+		slower := max(1, threads/max(value, 0.05))
+		if e.profile.Cores > 0 {
+			slower /= max(1, threads/e.profile.Cores) // the profile has that already
+		}
+		return exact.Log(slower)
 	}
 	return -exact.Log(max(0.02, min(1, value)))
 }
@@ -284,7 +289,7 @@ func (e *Estimator) move(k int, value float64, now time.Duration, missed bool) {
 		if configuration.GPU != gpu {
 			continue
 		}
-		to := phi(k, value, configuration)
+		to := e.phi(k, value, configuration)
 		if d := float64(f.gain * (to - f.phi[c])); c == e.last || by == 0 {
 			by = d
 		}
