@@ -95,6 +95,7 @@ type Estimator struct {
 	watch    watch
 	noise    *governor.Residual
 	guesses  [4]guess
+	fading   int       // option
 	visits   []float32 // per option: inferences, up to where the correction stands still
 	last     int       // configuration
 }
@@ -335,7 +336,10 @@ type guess struct {
 	left   float64
 }
 
-const fading = 0.007 // of a guess, per inference: half of it in 100
+const (
+	fading     = 0.007 // of a guess, per inference: half of it in 100
+	forgetting = 1e-4  // of a correction, per inference: half of it in 7000
+)
 
 func (e *Estimator) guess(option int, by float64) {
 	e.correct(option, by)
@@ -352,7 +356,15 @@ func (e *Estimator) guess(option int, by float64) {
 	e.guesses[oldest] = guess{option, by}
 }
 
+// fade takes back a little of the guesses, and of every correction: base and corrections together explain a latency,
+// so without it they could drift apart for ever, and what was once taken for wrong would stay so. One option at an
+// inference is enough.
 func (e *Estimator) fade() {
+	n := len(e.profile.Configurations)
+	e.fading = (e.fading + 1) % len(e.visits)
+	profiled := e.profile.Levels[e.fading/n].Latency[e.fading%n].Seconds()
+	wrong := e.estimate.Expected[e.fading] / profiled
+	e.correct(e.fading, float64(-exact.Log(wrong)*min(0.1, float64(forgetting*float64(len(e.visits))))))
 	for i := range e.guesses {
 		if g := &e.guesses[i]; g.left != 0 {
 			by := float64(fading * g.left)
