@@ -36,7 +36,7 @@ const (
 	scaleGain      = 0.02                   // of the noise's deviation
 	clip           = 2.5                    // deviations beyond which a value moves nothing further
 	outlier        = 3.0                    // deviations: where a normal distribution has one in a thousand
-	drift, limit   = 0.5, 6.0               // of the cumulative sums, in deviations: a false alarm in several thousand
+	drift, limit   = 0.5, 8.0               // of the cumulative sums, in deviations: a false alarm in several thousand
 	sameStep       = time.Second            // a sensor's news explains a jump that is no older
 	fresh          = 250 * time.Millisecond // older readings say nothing about now: five periods at 20 Hz
 	rare           = 1e-3                   // a chance below which outliers in a row are no coincidence

@@ -27,7 +27,7 @@ func New(c *Config) *Policy {
 }
 
 const (
-	reserve  = 0.3   // deviations of the noise that a better option has to stay below the budget, or it waits
+	reserve  = 0.4   // deviations of the noise that a better option has to stay below the budget, or it waits
 	least    = 0.01  // the same, where there is hardly any noise
 	patience = 200   // inferences after which half of that is enough
 	near     = 0.005 // of probability: options as good as the best where none is good enough
