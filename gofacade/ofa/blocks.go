@@ -72,6 +72,29 @@ func (s *Space) Blocks(n Subnet) []Block {
 // middle is the width of the depthwise convolution for an expand ratio.
 func middle(in, expand int) int { return Divisible(float64(in*expand), 8) }
 
+// Cost counts the block's own share of [Space.Cost].
+func (b *Block) Cost() (macs, params int64) {
+	conv := func(weights, side int) {
+		macs += int64(weights) * int64(side) * int64(side)
+		params += int64(weights)
+	}
+	norm := func(channels int) { params += 2 * int64(channels) }
+
+	if b.Expand > 0 {
+		conv(b.In*b.Mid, b.InSide)
+		norm(b.Mid)
+	}
+	conv(b.Kernel*b.Kernel*b.Mid, b.OutSide)
+	norm(b.Mid)
+	if b.Squeeze > 0 {
+		conv(2*b.Mid*b.Squeeze, 1)
+		params += int64(b.Mid + b.Squeeze)
+	}
+	conv(b.Mid*b.Out, b.OutSide)
+	norm(b.Out)
+	return macs, params
+}
+
 // Cost counts multiply-adds and parameters of a legal Subnet at batch 1. MACs: all convolutions, those of
 // squeeze-excitation included, and the classifier. Parameters: weights, biases, BN weight and bias; not the
 // running statistics and not the kernel transforms.
@@ -86,19 +109,8 @@ func (s *Space) Cost(n Subnet) (macs, params int64) {
 	norm(s.Stem.Channels)
 	blocks := s.Blocks(n)
 	for i := range blocks {
-		b := &blocks[i]
-		if b.Expand > 0 {
-			conv(b.In*b.Mid, b.InSide)
-			norm(b.Mid)
-		}
-		conv(b.Kernel*b.Kernel*b.Mid, b.OutSide)
-		norm(b.Mid)
-		if b.Squeeze > 0 {
-			conv(2*b.Mid*b.Squeeze, 1)
-			params += int64(b.Mid + b.Squeeze)
-		}
-		conv(b.Mid*b.Out, b.OutSide)
-		norm(b.Out)
+		m, p := blocks[i].Cost()
+		macs, params = macs+m, params+p
 	}
 	last := &blocks[len(blocks)-1]
 	if s.Head.Expand > 0 {

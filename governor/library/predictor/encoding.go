@@ -17,14 +17,15 @@ type Encoding struct {
 	MinSide  int   // smallest image side in pixels
 	BinWidth int   // image sides in one bin: bin (r - MinSide) / BinWidth
 	Bins     int   // number of bins
+	Unseen   int   // bins, from the first, that training has not seen: what is predicted there means nothing
 }
 
 // Public is the encoding of the published OFA predictors for the choices of a Space: eight bins of 16 pixels from
-// 112, which is [112, 239]. With the choices of [ofa.MobileNetV3] it makes 128 features.
+// 112, which is [112, 239], trained from 160 on. With the choices of [ofa.MobileNetV3] it makes 128 features.
 func Public(s *ofa.Space) Encoding {
 	e := Encoding{
 		Kernels: slices.Clone(s.Kernels), Expands: slices.Clone(s.Expands),
-		MinSide: 112, BinWidth: 16, Bins: 8,
+		MinSide: 112, BinWidth: 16, Bins: 8, Unseen: 3,
 	}
 	for i := range s.Stages {
 		e.Depths = append(e.Depths, s.Stages[i].MaxDepth())
@@ -50,6 +51,9 @@ func (e *Encoding) check() error {
 	if e.MinSide < 1 || e.BinWidth < 1 || e.Bins < 1 || e.Bins > maxInputs || e.Inputs() > maxInputs {
 		return fmt.Errorf("encoding of %d slots and %d bins of %d pixels from %d, expected positive numbers and at most %d features",
 			slots, e.Bins, e.BinWidth, e.MinSide, maxInputs)
+	}
+	if e.Unseen < 0 || e.Unseen >= e.Bins {
+		return &ofa.FieldError{Field: "encoding: unseen", Value: e.Unseen, Legal: fmt.Sprintf("0 to %d bins", e.Bins-1)}
 	}
 	return nil
 }

@@ -198,3 +198,62 @@ func (p *Predictor) run(s *scratch, n ofa.Subnet) (float64, error) {
 func (l *layer) add(y []float32, j int, v float32) {
 	gonum.Implementation{}.Saxpy(len(y), v, l.weight[j*len(y):(j+1)*len(y)], 1, y, 1)
 }
+
+// Resolutions are those of the given image sides that training has seen, or sides of one bin with them.
+func (p *Predictor) Resolutions(sides []int) []int {
+	e := &p.encoding
+	var seen []int
+	for _, r := range sides {
+		if r >= e.MinSide+e.Unseen*e.BinWidth && r < e.MinSide+e.Bins*e.BinWidth {
+			seen = append(seen, r)
+		}
+	}
+	return seen
+}
+
+// Slope linearises the predictor at a Subnet. The function that it returns says how much accuracy a slot's block
+// contributes to first order, for any kernel size and expand ratio that the predictor knows, whether the Subnet
+// executes the slot or not; differences are meaningful, the zero is not. It costs as much as two predictions.
+func (p *Predictor) Slope(n ofa.Subnet) (func(slot, kernel, expand int) float64, error) {
+	hidden := make([][]float32, len(p.layers)-1) // values before ReLU
+	for i := range hidden {
+		l := &p.layers[i]
+		hidden[i] = slices.Clone(l.bias)
+		if i > 0 {
+			for j, v := range hidden[i-1] {
+				if v > 0 {
+					l.add(hidden[i], j, v)
+				}
+			}
+			continue
+		}
+		if err := p.encoding.hot(n, func(feature int) { l.add(hidden[i], feature, 1) }); err != nil {
+			return nil, fmt.Errorf("predictor: %w", err)
+		}
+	}
+	slope := []float32{1}
+	for i := len(hidden) - 1; i >= 0; i-- {
+		l, below := &p.layers[i+1], make([]float32, len(hidden[i]))
+		for j, v := range hidden[i] {
+			if v > 0 {
+				below[j] = l.dot(j, slope)
+			}
+		}
+		slope = below
+	}
+	features := make([]float32, p.encoding.Inputs())
+	for j := range features {
+		features[j] = p.layers[0].dot(j, slope)
+	}
+	e := &p.encoding
+	expands := e.slots() * len(e.Kernels)
+	return func(slot, kernel, expand int) float64 {
+		return float64(features[slot*len(e.Kernels)+slices.Index(e.Kernels, kernel)]) +
+			float64(features[expands+slot*len(e.Expands)+slices.Index(e.Expands, expand)])
+	}, nil
+}
+
+// dot is the derivative by input j, given that by the outputs.
+func (l *layer) dot(j int, slope []float32) float32 {
+	return gonum.Implementation{}.Sdot(len(slope), l.weight[j*len(slope):(j+1)*len(slope)], 1, slope, 1)
+}

@@ -21,7 +21,7 @@ func small() (*ofa.Space, Encoding) {
 	s.Stages[0].Depths, s.Stages[1].Depths, s.Stages[2].Depths = []int{1, 2, 3}, []int{1, 3}, []int{2}
 	s.Kernels, s.Expands, s.Resolutions = []int{3, 5}, []int{2, 3, 4, 5}, []int{17, 24, 28}
 	e := Public(s)
-	e.MinSide, e.BinWidth, e.Bins = 17, 4, 3
+	e.MinSide, e.BinWidth, e.Bins, e.Unseen = 17, 4, 3, 0
 	return s, e
 }
 
