@@ -10,10 +10,12 @@ import (
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
 
-// What is drawn how often. Parents and their number are the published search's; it makes half of the children by
-// mutation and half by crossover.
+// What is drawn how often. The number of parents is the published search's; that one makes four children a parent, half
+// of them mutants and half crossovers. Guided children find more, so that fewer are enough: 75 instead of 40 of a
+// population of 100 took 1.6 times as long and found 0.0001 more accuracy, in the mean of 48 searches.
 const (
 	parentRatio   = 0.25 // of the population
+	childRatio    = 0.4  // of the population
 	guidedRatio   = 0.5  // of the children
 	crossoverRate = 0.3  // of the children; the others are mutants
 	freeRate      = 0.2  // of the places of a guided child
@@ -21,7 +23,7 @@ const (
 
 	tries    = 3 // to draw a child that keeps the limit, before it is repaired, and then one that is new
 	patience = 5 // generations without a new parent, before the search starts afresh
-	fresh    = 3 // starts in a row that found nothing better, before the search ends
+	fresh    = 2 // starts in a row that found nothing better, before the search ends
 )
 
 // candidate is a sub-network with its cost and accuracy.
@@ -82,17 +84,24 @@ type evolution struct {
 // while, because then they are a local optimum with its surroundings.
 func (e *evolution) run(ctx context.Context, population, generations int, progress func(done, total int)) error {
 	stale, dull, start := 0, 0, true
-	population = max(population, 4*len(e.niches)) // else a niche has no children of its own in most generations
+	children := int(childRatio * float64(population))
+	if len(e.niches) > 1 {
+		children = max(children, 4*len(e.niches)) // else most niches had none in a generation
+	}
+	population = max(population, children)
 	for g := range generations {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		for i := range population {
+		size := children
+		if start {
+			size = population
+		}
+		for i := range size {
 			n := &e.niches[(g*population+i)%len(e.niches)]
-			switch {
-			case start || len(n.parents) == 0:
+			if len(n.parents) == 0 {
 				e.add(n.limit, e.random)
-			case i < population-e.parents: // the parents are the others
+			} else {
 				e.breed(n)
 			}
 		}

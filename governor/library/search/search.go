@@ -99,6 +99,9 @@ func front(ctx context.Context, p Problem, limits []float64, o Options) ([]Found
 	if !(p.MinAccuracy >= 0 && p.MinAccuracy <= 1) {
 		return nil, fmt.Errorf("smallest accuracy %v, expected a fraction from 0 to 1", p.MinAccuracy)
 	}
+	if len(limits) == 0 || slices.ContainsFunc(limits, math.IsNaN) {
+		return nil, fmt.Errorf("limits %v, expected one or more numbers", limits)
+	}
 	s, err := newSetup(p)
 	if err != nil {
 		return nil, err
@@ -109,17 +112,13 @@ func front(ctx context.Context, p Problem, limits []float64, o Options) ([]Found
 		seen:    map[uint64]struct{}{}, free: make([]bool, s.grid.length()),
 	}
 	least, _ := s.costs.bounds()
-	most := math.Inf(-1)
 	for _, limit := range slices.Sorted(slices.Values(limits)) {
-		if most = max(most, limit); limit >= least {
+		if limit >= least {
 			e.niches = append(e.niches, niche{limit: limit})
 		}
 	}
 	if len(e.niches) == 0 {
-		if len(limits) == 0 {
-			return nil, errors.New("no limits, expected one or more")
-		}
-		return nil, &InfeasibleError{most, least, s.unit}
+		return nil, &InfeasibleError{slices.Max(limits), least, s.unit}
 	}
 	if err := e.run(ctx, o.Population, o.Generations, o.Progress); err != nil {
 		return nil, err
@@ -145,7 +144,7 @@ func (e *evolution) found(p Problem) ([]Found, error) {
 			continue
 		}
 		best = c.accuracy
-		if best < p.MinAccuracy {
+		if p.MinAccuracy > 0 && best < p.MinAccuracy {
 			continue
 		}
 		f := Found{Accuracy: c.accuracy, Subnet: e.grid.subnet(c.genome)}
