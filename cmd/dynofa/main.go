@@ -29,6 +29,7 @@ type cli struct {
 	Score     scoreCmd     `cmd:"" help:"MACs, parameters, predicted accuracy and latency of sub-networks."`
 	Profile   profileCmd   `cmd:"" help:"Measure the latency table of this device for a bundle."`
 	Search    searchCmd    `cmd:"" help:"Find the most accurate sub-networks within a latency or a number of multiply-adds."`
+	Predictor predictorCmd `cmd:"" help:"Train an accuracy predictor from measured sub-networks."`
 	Calibrate calibrateCmd `cmd:"" help:"Estimate the batch normalisation of sub-networks and add them to a bundle as levels."`
 	Eval      evalCmd      `cmd:"" help:"Measure top-1 and top-5 accuracy over a data set."`
 	Export    exportCmd    `cmd:"" help:"Write one sub-network as ONNX."`

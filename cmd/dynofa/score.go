@@ -41,7 +41,7 @@ func (c *scoreCmd) Run(e *env) error {
 	}
 	var p *predictor.Predictor
 	if c.Predictor != "" {
-		if p, err = predictor.Load(c.Predictor, predictor.Public(space)); err != nil {
+		if p, err = predictor.Load(c.Predictor, space); err != nil {
 			return err
 		}
 	}

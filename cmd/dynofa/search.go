@@ -118,7 +118,7 @@ func (c *searchCmd) problem() (p search.Problem, limit float64, err error) {
 	if p.Space, err = c.space(); err != nil {
 		return p, 0, err
 	}
-	if p.Predictor, err = predictor.Load(c.Predictor, predictor.Public(p.Space)); err != nil {
+	if p.Predictor, err = predictor.Load(c.Predictor, p.Space); err != nil {
 		return p, 0, err
 	}
 	if c.Table != "" {

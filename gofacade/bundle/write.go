@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 
-	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle/internal/number"
 	"github.com/dynofa/dynofa/gofacade/bundle/safetensors"
 )
@@ -21,10 +19,7 @@ func Write(path string, c *Contents) error {
 	if err != nil {
 		return fmt.Errorf("bundle: write %s: %w", path, err)
 	}
-	err = atomicfile.Replace(path, func(w io.Writer) error {
-		return safetensors.Write(w, tensors, map[string]string{metadataKey: meta})
-	})
-	if err != nil {
+	if err := safetensors.WriteFile(path, tensors, map[string]string{metadataKey: meta}); err != nil {
 		return fmt.Errorf("bundle: write %s: %w", path, err)
 	}
 	return nil

@@ -54,7 +54,7 @@ func TestScoreEqualsReference(t *testing.T) {
 	require.Equal(t, subnets, more[:len(subnets)])
 
 	narrow, wide := ofa.MobileNetV3(1, 1000), ofa.MobileNetV3(1.2, 1000)
-	p, err := predictor.Load(reference(t, "acc_predictor.pth"), predictor.Public(wide))
+	p, err := predictor.Load(reference(t, "acc_predictor.pth"), wide)
 	require.NoError(t, err)
 	cpu, err := latency.Load(reference(t, "latency_table@jetson"))
 	require.NoError(t, err)

@@ -12,6 +12,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle/internal/mapped"
 	"github.com/dynofa/dynofa/gofacade/bundle/internal/number"
 )
@@ -283,6 +284,11 @@ func Write(w io.Writer, tensors []Data, metadata map[string]string) error {
 		return fmt.Errorf("safetensors: write: %w", err)
 	}
 	return nil
+}
+
+// WriteFile is Write into a file that appears complete under its name, or not at all.
+func WriteFile(path string, tensors []Data, metadata map[string]string) error {
+	return atomicfile.Replace(path, func(w io.Writer) error { return Write(w, tensors, metadata) })
 }
 
 func encodeHeader(tensors []Data, metadata map[string]string) ([]byte, error) {

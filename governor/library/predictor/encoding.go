@@ -11,13 +11,13 @@ import (
 // each kernel size, then per slot one for each expand ratio, then one for each bin of image sides. Slots that the
 // depth cuts off have all zeros, and that is how the depth is seen.
 type Encoding struct {
-	Kernels  []int // legal kernel sizes, ascending
-	Expands  []int // legal expand ratios, ascending
-	Depths   []int // slots per stage: its largest depth
-	MinSide  int   // smallest image side in pixels
-	BinWidth int   // image sides in one bin: bin (r - MinSide) / BinWidth
-	Bins     int   // number of bins
-	Unseen   int   // bins, from the first, that training has not seen: what is predicted there means nothing
+	Kernels  []int `json:"kernels"`   // legal kernel sizes, ascending
+	Expands  []int `json:"expands"`   // legal expand ratios, ascending
+	Depths   []int `json:"depths"`    // slots per stage: its largest depth
+	MinSide  int   `json:"min_side"`  // smallest image side in pixels
+	BinWidth int   `json:"bin_width"` // image sides in one bin: bin (r - MinSide) / BinWidth
+	Bins     int   `json:"bins"`      // number of bins
+	Unseen   int   `json:"unseen"`    // bins, from the first, that training has not seen: what is predicted there means nothing
 }
 
 // Public is the encoding of the published OFA predictors for the choices of a Space: eight bins of 16 pixels from
@@ -30,6 +30,20 @@ func Public(s *ofa.Space) Encoding {
 	for i := range s.Stages {
 		e.Depths = append(e.Depths, s.Stages[i].MaxDepth())
 	}
+	return e
+}
+
+// Own is the encoding of the predictors that [Train] makes for a Space: every resolution has a bin of its own.
+func Own(s *ofa.Space) Encoding {
+	e := Public(s)
+	first, width := s.Resolutions[0], 0
+	for _, r := range s.Resolutions {
+		for a := r - first; a != 0; { // the greatest common divisor
+			a, width = width%a, a
+		}
+	}
+	e.MinSide, e.BinWidth, e.Unseen = first, max(width, 1), 0
+	e.Bins = (s.MaxResolution()-first)/e.BinWidth + 1
 	return e
 }
 

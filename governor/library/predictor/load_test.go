@@ -29,8 +29,9 @@ func TestPublishedPredictorEqualsReference(t *testing.T) {
 	require.NoError(t, json.Unmarshal(data, &file))
 	require.Len(t, file.Cases, 200)
 
-	e := Public(ofa.MobileNetV3(1.2, 1000))
-	p, err := Load(reference(t, "acc_predictor.pth"), e)
+	space := ofa.MobileNetV3(1.2, 1000)
+	e := Public(space)
+	p, err := Load(reference(t, "acc_predictor.pth"), space)
 	require.NoError(t, err)
 	subnets := make([]ofa.Subnet, len(file.Cases))
 	want := make([]float64, len(file.Cases))
@@ -68,32 +69,32 @@ func TestLoadReadsBothContainers(t *testing.T) {
 	want, err := New(e, made)
 	require.NoError(t, err)
 	for _, name := range []string{"tiny_legacy.pth", "tiny_zip.pth"} {
-		got, err := Load(filepath.Join("testdata", name), e)
+		got, err := Load(filepath.Join("testdata", name), s)
 		require.NoError(t, err)
 		require.Equal(t, want.layers, got.layers, name)
 	}
-	_, err = Load(filepath.Join("testdata", "tiny_zip.pth"), Public(ofa.ProxylessNAS(1, 1000)))
+	_, err = Load(filepath.Join("testdata", "tiny_zip.pth"), ofa.ProxylessNAS(1, 1000))
 	require.ErrorContains(t, err, "tiny_zip.pth: 0.weight has shape [2 128], expected [2 134] (21 slots")
 }
 
 func TestLoadNamesTheFile(t *testing.T) {
-	e := Public(ofa.MobileNetV3(1, 1000))
-	_, err := Load(filepath.Join(t.TempDir(), "absent.pth"), e)
+	s := ofa.MobileNetV3(1, 1000)
+	_, err := Load(filepath.Join(t.TempDir(), "absent.pth"), s)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	garbage := filepath.Join(t.TempDir(), "garbage.pth")
 	require.NoError(t, os.WriteFile(garbage, []byte("not a checkpoint"), 0o600))
-	_, err = Load(garbage, e)
+	_, err = Load(garbage, s)
 	require.ErrorContains(t, err, "garbage.pth: ")
 
 	// A supernet is not a predictor.
-	_, err = Load(reference(t, "checkpoints/tiny_w0.25_c10.pth"), e)
+	_, err = Load(reference(t, "checkpoints/tiny_w0.25_c10.pth"), s)
 	require.ErrorContains(t, err, "tiny_w0.25_c10.pth: 475 tensors, expected weight and bias")
 }
 
 func BenchmarkPublishedPredictor(b *testing.B) {
 	path := filepath.Join("..", "..", "..", "..", "shared", "reference", "acc_predictor.pth")
 	s := ofa.MobileNetV3(1.2, 1000)
-	p, err := Load(path, Public(s))
+	p, err := Load(path, s)
 	if err != nil {
 		b.Skipf("SKIPPED: reference data absent: %v", err)
 	}

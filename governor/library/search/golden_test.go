@@ -31,7 +31,7 @@ func reference(t testing.TB, name string) string {
 func published(t testing.TB, table string) Problem {
 	t.Helper()
 	space := ofa.MobileNetV3(1.2, 1000)
-	p, err := predictor.Load(reference(t, "acc_predictor.pth"), predictor.Public(space))
+	p, err := predictor.Load(reference(t, "acc_predictor.pth"), space)
 	require.NoError(t, err)
 	l, err := latency.Load(reference(t, table))
 	require.NoError(t, err)
