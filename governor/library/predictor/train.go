@@ -260,7 +260,7 @@ func (d *dataset) ridge(rows []int, penalties []float64) []linear {
 }
 
 // hidden is the width of a member.
-const hidden = 32
+const hidden = 16
 
 // member is a network with one hidden layer of ReLU.
 type member struct {
