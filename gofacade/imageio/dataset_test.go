@@ -304,3 +304,64 @@ func TestParts(t *testing.T) {
 		}
 	}
 }
+
+func TestIdentity(t *testing.T) {
+	identity := func(ds Dataset, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := Identity(ds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	folder := func(files map[string]string) string {
+		dir := t.TempDir()
+		for name, text := range files {
+			writeFile(t, filepath.Join(dir, name), []byte(text))
+		}
+		return identity(OpenImageFolder(dir))
+	}
+	first := folder(map[string]string{"a/1.png": "x", "b/2.png": "yy"})
+	if again := folder(map[string]string{"a/1.png": "x", "b/2.png": "yy"}); again != first || len(first) != 64 {
+		t.Errorf("the same files elsewhere have %s, want %s", again, first)
+	}
+	for _, other := range []map[string]string{
+		{"a/1.png": "x", "b/3.png": "yy"},
+		{"a/1.png": "x", "c/2.png": "yy"},
+		{"a/1.png": "x", "b/2.png": "yyy"},
+		{"a/1.png": "x", "a/2.png": "yy", "b/2.png": "yy"},
+	} {
+		if folder(other) == first {
+			t.Errorf("%v has the identity of other files", other)
+		}
+	}
+
+	set := func(pixel uint8, label int) string {
+		dir := t.TempDir()
+		image := image.NewGray(image.Rect(0, 0, 2, 2))
+		image.Pix[3] = pixel
+		if err := WriteIDX(dir, "test", one{Sample{Image: image, Label: label}}); err != nil {
+			t.Fatal(err)
+		}
+		return identity(OpenIDX(dir, "test"))
+	}
+	if again := set(1, 1); again != set(1, 1) {
+		t.Error("the same IDX set has two identities")
+	}
+	if set(1, 1) == set(2, 1) || set(1, 1) == set(1, 0) {
+		t.Error("another pixel or label leaves the identity")
+	}
+	if _, err := Identity(one{}); !errors.Is(err, ErrArgument) {
+		t.Errorf("identity of a foreign data set: %v, want %v", err, ErrArgument)
+	}
+}
+
+// one is a data set of one sample and two classes.
+type one struct{ sample Sample }
+
+func (o one) Len() int               { return 1 }
+func (o one) Classes() []string      { return []string{"a", "b"} }
+func (o one) At(int) (Sample, error) { return o.sample, nil }

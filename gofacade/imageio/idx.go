@@ -112,6 +112,15 @@ func (d *idxSet) At(i int) (Sample, error) {
 	}, nil
 }
 
+func (d *idxSet) identify(w io.Writer) error {
+	fmt.Fprintf(w, "%d %d %d\n", d.n, d.h, d.w)
+	_, err := w.Write(d.labels)
+	if err == nil {
+		_, err = w.Write(d.pix)
+	}
+	return err
+}
+
 // idxName returns the plain name of the images or labels file of a split.
 func idxName(split, kind string) string {
 	prefix, rank := "t10k", "3"

@@ -2,6 +2,7 @@ package imageio
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +30,7 @@ func OpenImageFolder(dir string) (Dataset, error) {
 	if len(classes) == 0 {
 		return nil, fmt.Errorf("imageio: open image folder %s: found no folder, want one a class: %w", dir, ErrFormat)
 	}
-	f := &imageFolder{classes: classes}
+	f := &imageFolder{dir: dir, classes: classes}
 	for label, class := range classes {
 		root := filepath.Join(dir, class)
 		folders, err := subFolders(root, nil, nil)
@@ -52,6 +53,7 @@ func OpenImageFolder(dir string) (Dataset, error) {
 }
 
 type imageFolder struct {
+	dir     string
 	classes []string
 	files   []labelled
 }
@@ -74,6 +76,21 @@ func (f *imageFolder) At(i int) (Sample, error) {
 		return Sample{}, err
 	}
 	return Sample{Image: img, Label: file.label, Name: file.path}, nil
+}
+
+func (f *imageFolder) identify(w io.Writer) error {
+	for _, file := range f.files {
+		name, err := filepath.Rel(f.dir, file.path)
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(file.path)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "%q %d %d\n", filepath.ToSlash(name), file.label, info.Size())
+	}
+	return nil
 }
 
 // classFolders returns the sorted names of the directories in dir.

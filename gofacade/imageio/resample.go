@@ -82,28 +82,39 @@ func (a *axis) span() (lo, hi int) {
 	return lo, hi
 }
 
-// resample fills s.out with the cropped pixels: per source row that the crop
-// needs, convert to RGB and resample horizontally; then resample vertically.
-// Both passes round to 8 bits, as Pillow's do.
-func (s *Scratch) resample(g geometry, img image.Image) {
+// resample fills s.out with the cropped pixels, of one channel where img is grey and of R, G, B elsewhere: per
+// source row that the crop needs, convert and resample horizontally; then resample vertically. Both passes round
+// to 8 bits, as Pillow's do. It returns the number of channels.
+func (s *Scratch) resample(g geometry, img image.Image) (channels int) {
+	grey, isGrey := img.(*image.Gray)
+	channels = 3
+	if isGrey {
+		channels = 1 // of three equal ones
+	}
 	s.cols.plan(g.w, g.rw, g.left, g.r)
 	s.rows.plan(g.h, g.rh, g.top, g.r)
 	x0, x1 := s.cols.span()
 	y0, y1 := s.rows.span()
-	stride := g.r * 3
-	s.line = grow(s.line, (x1-x0)*3)
+	stride := g.r * channels
+	s.line = grow(s.line, (x1-x0)*channels)
 	s.mid = grow(s.mid, (y1-y0)*stride)
 	s.sums = grow(s.sums, stride)
 	s.out = grow(s.out, g.r*stride)
 
 	s.conv.reset(img)
 	for y := y0; y < y1; y++ {
+		mid := s.mid[(y-y0)*stride:][:stride]
+		if isGrey {
+			horizontalGrey(mid, grey.Pix[y*grey.Stride:], &s.cols)
+			continue
+		}
 		s.conv.row(s.line, img, y, x0, x1)
-		horizontal(s.mid[(y-y0)*stride:][:stride], s.line, &s.cols, x0)
+		horizontal(mid, s.line, &s.cols, x0)
 	}
 	for i := range g.r {
 		vertical(s.out[i*stride:][:stride], s.sums, s.mid, &s.rows, i, y0)
 	}
+	return channels
 }
 
 // horizontal resamples one RGB row; src starts at input column x0.
@@ -121,6 +132,20 @@ func horizontal(dst, src []uint8, a *axis, x0 int) {
 		}
 		d := dst[i*3:][:3:3]
 		d[0], d[1], d[2] = clip(r), clip(g), clip(b)
+	}
+}
+
+// horizontalGrey resamples one row of one channel.
+func horizontalGrey(dst, src []uint8, a *axis) {
+	dst = dst[:len(a.lo)]
+	for i, lo := range a.lo {
+		w := a.weights[a.start[i]:a.start[i+1]]
+		p := src[lo:][:len(w)]
+		v := int32(1 << (precision - 1))
+		for j, k := range w {
+			v += k * int32(p[j])
+		}
+		dst[i] = clip(v)
 	}
 }
 

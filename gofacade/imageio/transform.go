@@ -139,6 +139,7 @@ type Scratch struct {
 	mid        []uint8 // source rows after the horizontal pass
 	sums       []int32 // one output row of the vertical pass
 	out        []uint8
+	rgb        []uint8 // out of a grey image, for callers who want three channels
 	conv       converter
 
 	lut       [256][3]float32 // normalised value of each byte and channel
@@ -155,7 +156,13 @@ func (s *Scratch) CropRGB(t Transform, img image.Image, r int) ([]uint8, error) 
 	if err != nil {
 		return nil, err
 	}
-	s.resample(g, img)
+	if s.resample(g, img) == 1 {
+		s.rgb = grow(s.rgb, 3*len(s.out))
+		for i, v := range s.out {
+			put(s.rgb, i, v, v, v)
+		}
+		return s.rgb, nil
+	}
 	return s.out, nil
 }
 
@@ -171,8 +178,14 @@ func (s *Scratch) Apply(t Transform, dst []float32, img image.Image, r int) erro
 	if len(dst) != r*r*3 {
 		return fmt.Errorf("imageio: transform: dst has %d values, want %d (%d x %d x 3): %w", len(dst), r*r*3, r, r, ErrArgument)
 	}
-	s.resample(g, img)
+	channels := s.resample(g, img)
 	s.fillLUT(t)
+	if channels == 1 {
+		for i, v := range s.out {
+			copy(dst[i*3:][:3], s.lut[v][:])
+		}
+		return nil
+	}
 	for i := 0; i+2 < len(dst) && i+2 < len(s.out); i += 3 {
 		dst[i] = s.lut[s.out[i]][0]
 		dst[i+1] = s.lut[s.out[i+1]][1]

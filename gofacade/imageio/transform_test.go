@@ -10,6 +10,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -386,7 +387,7 @@ func TestApplyDoesNotAllocate(t *testing.T) {
 func BenchmarkApply(b *testing.B) {
 	for _, size := range []image.Point{{28, 28}, {500, 375}, {1920, 1080}} {
 		rect := image.Rect(0, 0, size.X, size.Y)
-		for _, img := range []image.Image{image.NewRGBA(rect), image.NewYCbCr(rect, image.YCbCrSubsampleRatio420)} {
+		for _, img := range []image.Image{image.NewGray(rect), image.NewRGBA(rect), image.NewYCbCr(rect, image.YCbCrSubsampleRatio420)} {
 			b.Run(fmt.Sprintf("type=%T/size=%dx%d/r=224", img, size.X, size.Y), func(b *testing.B) {
 				tr, dst := imageNet(), make([]float32, 224*224*3)
 				var s Scratch
@@ -397,6 +398,38 @@ func BenchmarkApply(b *testing.B) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// Grey images have a way of their own; what comes out is that of the same picture in colour.
+func TestGreyEqualsColour(t *testing.T) {
+	for seed, size := range []image.Point{{28, 28}, {29, 17}, {5, 90}, {1, 1}, {64, 200}} {
+		grey := image.NewGray(image.Rect(3, 4, 3+size.X, 4+size.Y))
+		copy(grey.Pix, lcg(uint32(seed), len(grey.Pix)))
+		colour := image.NewRGBA(grey.Rect)
+		for i, v := range grey.Pix {
+			copy(colour.Pix[i*4:], []uint8{v, v, v, 255})
+		}
+		var a, b Scratch
+		for _, r := range []int{20, 28, 3} {
+			got, want := make([]float32, r*r*3), make([]float32, r*r*3)
+			if err := a.Apply(imageNet(), got, grey, r); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Apply(imageNet(), want, colour, r); err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%v at %d: grey and colour differ", size, r)
+			}
+			crop, err := a.CropRGB(imageNet(), grey, r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if whole, err := b.CropRGB(imageNet(), colour, r); err != nil || !slices.Equal(crop, whole) {
+				t.Errorf("%v at %d: the crops of grey and colour differ (%v)", size, r, err)
+			}
 		}
 	}
 }
