@@ -202,6 +202,13 @@ type Calibration struct {
 	Norms []ofa.Affine
 }
 
+// BatchStatistics is what one batch of images says of a sub-network's batch normalisations, in the order of
+// Space.Norms: one slice a normalisation with one value a channel.
+type BatchStatistics struct {
+	Images    int
+	Mean, Var [][]float64
+}
+
 // Calibrate re-estimates the batch normalisation statistics of a sub-network from images, as OFA does after
 // extracting one: each batch is normalised with its own mean and biased variance over images, height and width,
 // and the batches' statistics are averaged with the number of their images as weight. The sums are in float64.
@@ -210,31 +217,109 @@ type Calibration struct {
 func (m *Model) Calibrate(ctx context.Context, n ofa.Subnet, batches iter.Seq2[[]float32, error]) (*Calibration, error) {
 	m.closing.RLock()
 	defer m.closing.RUnlock()
-	if m.closed {
-		return nil, fmt.Errorf("dynofa: calibrate: model: %w", ErrClosed)
+	if err := m.calibrates(n); err != nil {
+		return nil, err
 	}
-	if err := m.space.CheckArch(n); err != nil {
+	stats, images, err := purego.Average(m.space, n, purego.Batches(ctx, m.space, m.bundle.Tensor, n, batches))
+	if err != nil {
 		return nil, fmt.Errorf("dynofa: calibrate: %w", err)
 	}
-	c := &Calibration{Subnet: m.space.Canonical(n)}
-	counted := func(yield func([]float32, error) bool) {
-		for batch, err := range batches {
-			c.Images += len(batch) / (n.Resolution * n.Resolution * 3)
-			if !yield(batch, err) {
+	return m.calibration(n, stats, images), nil
+}
+
+// CalibrateBatches is the first half of Calibrate: the statistics of one batch after another. No batch depends on
+// another, so different processes may measure different ones. The first error ends the sequence.
+func (m *Model) CalibrateBatches(ctx context.Context, n ofa.Subnet, batches iter.Seq2[[]float32, error]) iter.Seq2[BatchStatistics, error] {
+	return func(yield func(BatchStatistics, error) bool) {
+		m.closing.RLock()
+		defer m.closing.RUnlock()
+		if err := m.calibrates(n); err != nil {
+			yield(BatchStatistics{}, err)
+			return
+		}
+		for b, err := range purego.Batches(ctx, m.space, m.bundle.Tensor, n, batches) {
+			if err != nil {
+				yield(BatchStatistics{}, fmt.Errorf("dynofa: calibrate: %w", err))
+				return
+			}
+			s := BatchStatistics{Images: b.Images}
+			for _, stat := range b.Stats {
+				s.Mean, s.Var = append(s.Mean, stat.Mean), append(s.Var, stat.Var)
+			}
+			if !yield(s, nil) {
 				return
 			}
 		}
 	}
-	stats, err := purego.Calibrate(ctx, m.space, m.bundle.Tensor, n, counted)
+}
+
+// AverageBatches is the second half of Calibrate. The same batches in the same order give the same bits, wherever
+// they were measured.
+func (m *Model) AverageBatches(n ofa.Subnet, batches []BatchStatistics) (*Calibration, error) {
+	m.closing.RLock()
+	defer m.closing.RUnlock()
+	if err := m.calibrates(n); err != nil {
+		return nil, err
+	}
+	norms := m.space.Norms(n)
+	stats, images, err := purego.Average(m.space, n, func(yield func(purego.Batch, error) bool) {
+		for i, s := range batches {
+			b := purego.Batch{Images: s.Images}
+			if err := checkStatistics(norms, s); err != nil {
+				yield(b, fmt.Errorf("batch %d: %w", i, err))
+				return
+			}
+			for i := range s.Mean {
+				b.Stats = append(b.Stats, purego.Statistics{Mean: s.Mean[i], Var: s.Var[i]})
+			}
+			if !yield(b, nil) {
+				return
+			}
+		}
+	})
 	if err != nil {
 		return nil, fmt.Errorf("dynofa: calibrate: %w", err)
 	}
+	return m.calibration(n, stats, images), nil
+}
+
+// calibration folds statistics with the supernet's weights and biases.
+func (m *Model) calibration(n ofa.Subnet, stats []purego.Statistics, images int) *Calibration {
+	c := &Calibration{Subnet: m.space.Canonical(n), Images: images}
 	for i, norm := range m.space.Norms(n) {
 		c.Mean, c.Var = append(c.Mean, stats[i].Mean), append(c.Var, stats[i].Var)
 		part := func(suffix string) []float32 { return m.bundle.Tensor(norm.Name + suffix)[:norm.Channels] }
 		c.Norms = append(c.Norms, ofa.Fold(part(".weight"), part(".bias"), stats[i].Mean, stats[i].Var, m.space.BNEps))
 	}
-	return c, nil
+	return c
+}
+
+// calibrates says why a sub-network cannot be calibrated.
+func (m *Model) calibrates(n ofa.Subnet) error {
+	if m.closed {
+		return fmt.Errorf("dynofa: calibrate: model: %w", ErrClosed)
+	}
+	if err := m.space.CheckArch(n); err != nil {
+		return fmt.Errorf("dynofa: calibrate: %w", err)
+	}
+	return nil
+}
+
+func checkStatistics(norms []ofa.Norm, s BatchStatistics) error {
+	if s.Images < 1 || len(s.Mean) != len(norms) || len(s.Var) != len(norms) {
+		return fmt.Errorf("%d images, %d means and %d variances, expected at least one image and %d of both", s.Images, len(s.Mean), len(s.Var), len(norms))
+	}
+	for i, norm := range norms {
+		if len(s.Mean[i]) != norm.Channels || len(s.Var[i]) != norm.Channels {
+			return fmt.Errorf("%s has %d means and %d variances, expected %d", norm.Name, len(s.Mean[i]), len(s.Var[i]), norm.Channels)
+		}
+		for ch, v := range s.Var[i] {
+			if mean := s.Mean[i][ch]; mean-mean != 0 || v-v != 0 || v < 0 {
+				return fmt.Errorf("%s: channel %d has mean %g and variance %g, expected finite numbers and no negative variance", norm.Name, ch, mean, v)
+			}
+		}
+	}
+	return nil
 }
 
 // Classify orders the classes by logit, best first, and returns the first k of them.

@@ -410,6 +410,35 @@ func (f *fixture) calibration(t *testing.T) {
 	require.NoError(t, s.ConfigureNorms(n, c.Norms))
 	image := batch[:len(batch)/16]
 	requireClose(t, reference.Forward(f.space, n, f.contents.Tensor, c.Norms, image), run(t, s, f.space.Classes, image), "calibrated")
+
+	// Batches that are measured apart, as by several machines, give the same bits.
+	third := len(batch) / 16 * 5
+	sizes := func(yield func([]float32, error) bool) {
+		_ = yield(batch[:third], nil) && yield(batch[third:2*third], nil) && yield(batch[2*third:], nil)
+	}
+	whole, err := f.model.Calibrate(context.Background(), n, sizes)
+	require.NoError(t, err)
+	var parts []dynofa.BatchStatistics
+	for images, err := range sizes {
+		require.NoError(t, err)
+		for part, err := range f.model.CalibrateBatches(context.Background(), n, func(yield func([]float32, error) bool) { yield(images, nil) }) {
+			require.NoError(t, err)
+			parts = append(parts, part)
+		}
+	}
+	require.Len(t, parts, 3)
+	apart, err := f.model.AverageBatches(n, parts)
+	require.NoError(t, err)
+	require.Equal(t, whole, apart)
+	require.NotEqual(t, c.Mean, apart.Mean)
+	parts[1].Mean = parts[1].Mean[1:]
+	_, err = f.model.AverageBatches(n, parts)
+	require.ErrorContains(t, err, "batch 1: 5 images")
+	parts[0].Var[2] = parts[0].Var[2][1:]
+	_, err = f.model.AverageBatches(n, parts)
+	require.ErrorContains(t, err, "batch 0: ")
+	_, err = f.model.AverageBatches(n, nil)
+	require.ErrorContains(t, err, "no calibration images")
 	_, err = f.model.Calibrate(context.Background(), n, func(yield func([]float32, error) bool) { yield(nil, context.DeadlineExceeded) })
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }

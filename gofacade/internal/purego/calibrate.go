@@ -15,51 +15,78 @@ type Statistics struct {
 	Mean, Var []float64
 }
 
-// Calibrate estimates the statistics of every batch normalisation of a Subnet, in the order of Space.Norms, as
-// OFA does: each batch is normalised with its own mean and biased variance over images, height and width, so
-// that later layers see batch-normalised data; the result is the average of the batches' means and variances
-// weighted by their number of images. The old statistics do not enter. All arithmetic is float64.
-//
-// A batch is [images][r][r][3]. Memory grows with the largest batch: one float64 arena per image.
+// Batch is what one batch of images says of every batch normalisation.
+type Batch struct {
+	Images int
+	Stats  []Statistics
+}
+
+// Calibrate estimates the statistics of every batch normalisation of a Subnet, in the order of Space.Norms: the
+// average of those of its batches.
 func Calibrate(ctx context.Context, s *ofa.Space, tensor func(string) []float32, n ofa.Subnet, batches iter.Seq2[[]float32, error]) ([]Statistics, error) {
-	want := s.Norms(n)
-	c := calibrator{pixels: n.Resolution * n.Resolution * 3, space: s, gemm: gemm[float64]()}
-	norms := make([]affine[float64], len(want))
-	total := make([]Statistics, len(want))
-	for i, w := range want {
-		norms[i] = affine[float64]{make([]float64, w.Channels), make([]float64, w.Channels)}
-		total[i] = Statistics{make([]float64, w.Channels), make([]float64, w.Channels)}
-		c.weight = append(c.weight, tensor(w.Name + ".weight")[:w.Channels])
-		c.bias = append(c.bias, tensor(w.Name + ".bias")[:w.Channels])
+	stats, _, err := Average(s, n, Batches(ctx, s, tensor, n, batches))
+	return stats, err
+}
+
+// Average weighs the batches of a Subnet with their numbers of images. It also returns the number of all images.
+// What is yielded has to fit the Subnet.
+func Average(s *ofa.Space, n ofa.Subnet, batches iter.Seq2[Batch, error]) (total []Statistics, images int, err error) {
+	for _, w := range s.Norms(n) {
+		total = append(total, Statistics{make([]float64, w.Channels), make([]float64, w.Channels)})
 	}
-	c.plan = plan(s, pack[float64](s, tensor), n, norms)
-	images := 0
-	for batch, err := range batches {
+	for b, err := range batches {
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		if len(batch) == 0 || len(batch)%c.pixels != 0 {
-			return nil, fmt.Errorf("calibration batch %d has %d values, expected a multiple of %d (r %d)", images, len(batch), c.pixels, n.Resolution)
-		}
-		count := len(batch) / c.pixels
-		stats, err := c.batch(ctx, batch, count)
-		if err != nil {
-			return nil, err
-		}
-		images += count
+		images += b.Images
 		for i := range total {
 			for ch := range total[i].Mean {
 				// A running average, so that the sums stay in range whatever the number of images.
-				f := float64(count) / float64(images)
-				total[i].Mean[ch] += f * (stats[i].Mean[ch] - total[i].Mean[ch])
-				total[i].Var[ch] += f * (stats[i].Var[ch] - total[i].Var[ch])
+				f := float64(b.Images) / float64(images)
+				total[i].Mean[ch] += f * (b.Stats[i].Mean[ch] - total[i].Mean[ch])
+				total[i].Var[ch] += f * (b.Stats[i].Var[ch] - total[i].Var[ch])
 			}
 		}
 	}
 	if images == 0 {
-		return nil, fmt.Errorf("no calibration images given")
+		return nil, 0, fmt.Errorf("no calibration images given")
 	}
-	return total, nil
+	return total, images, nil
+}
+
+// Batches measures one batch after another, as OFA does: each is normalised with its own mean and biased variance
+// over images, height and width, so that later layers see batch-normalised data. The old statistics do not enter,
+// and no batch depends on another. All arithmetic is float64.
+//
+// A batch is [images][r][r][3]. Memory grows with the largest batch: one float64 arena per image.
+func Batches(ctx context.Context, s *ofa.Space, tensor func(string) []float32, n ofa.Subnet, batches iter.Seq2[[]float32, error]) iter.Seq2[Batch, error] {
+	return func(yield func(Batch, error) bool) {
+		want := s.Norms(n)
+		c := calibrator{pixels: n.Resolution * n.Resolution * 3, space: s, gemm: gemm[float64]()}
+		norms := make([]affine[float64], len(want))
+		for i, w := range want {
+			norms[i] = affine[float64]{make([]float64, w.Channels), make([]float64, w.Channels)}
+			c.weight = append(c.weight, tensor(w.Name + ".weight")[:w.Channels])
+			c.bias = append(c.bias, tensor(w.Name + ".bias")[:w.Channels])
+		}
+		c.plan = plan(s, pack[float64](s, tensor), n, norms)
+		number := 0
+		for images, err := range batches {
+			var b Batch
+			switch {
+			case err != nil:
+			case len(images) == 0 || len(images)%c.pixels != 0:
+				err = fmt.Errorf("calibration batch %d has %d values, expected a multiple of %d (r %d)", number, len(images), c.pixels, n.Resolution)
+			default:
+				b.Images = len(images) / c.pixels
+				b.Stats, err = c.batch(ctx, images, b.Images)
+			}
+			if !yield(b, err) || err != nil {
+				return
+			}
+			number++
+		}
+	}
 }
 
 type calibrator struct {
