@@ -112,7 +112,7 @@ func (d *demo) classify() error {
 		}
 		timed := &stopwatch{engine: d.session}
 		r, err := evaluate.Accuracy(d.env.ctx, d.data, network(d.model.Space(), l.Subnet.Resolution),
-			[]evaluate.Engine{timed}, func() { _ = bar.Add(1) })
+			[]evaluate.Engine{timed}, func(n int) { _ = bar.Add(n) })
 		if err != nil {
 			return err
 		}

@@ -14,12 +14,19 @@ import (
 )
 
 type evalCmd struct {
+	Images evalImagesCmd `cmd:"" default:"withargs" hidden:"" help:"Measure top-1 and top-5 accuracy over a data set."`
+	Merge  evalMergeCmd  `cmd:"" help:"Add the part files of all shards up to the accuracy over the whole data set."`
+}
+
+type evalImagesCmd struct {
 	Bundle      string `arg:"" help:"Bundle."`
 	Data        string `required:"" help:"Folder of images: ImageFolder tree or IDX files." placeholder:"DIR"`
 	Split       string `help:"Split of the data set." default:"test"`
 	Level       *int   `help:"Level of the library; default: every level." xor:"what"`
 	Subnet      string `help:"Any sub-network of the space, with the supernet's own batch normalisation." placeholder:"JSON" xor:"what"`
 	Backend     string `help:"Engine, one of those that info lists; default: the best."`
+	Shard       string `help:"Evaluate one of n equal parts of the images, i from 0 to n-1; default with -o: what Slurm or Kubernetes says, else all." placeholder:"i/n"`
+	Output      string `short:"o" help:"Part file to write, for dynofa eval merge." placeholder:"PART.json"`
 	Record      bool   `help:"Write accuracy and latency into the bundle, sort its levels from fast to accurate and drop those that a faster one equals."`
 	Device      string `help:"Name of this device in the record." default:"unnamed"`
 	Predictions string `help:"Write every predicted class as JSON." placeholder:"FILE"`
@@ -27,20 +34,35 @@ type evalCmd struct {
 }
 
 type evalReport struct {
-	Data    string      `json:"data"`
-	Images  int         `json:"images"`
-	Backend string      `json:"backend"`
-	Levels  []evalLevel `json:"levels"`
+	Data    string `json:"data"`
+	Images  int    `json:"images"`
+	Backend string `json:"backend"`
+	Shard   string `json:"shard,omitempty"`
+	// EngineBusy is the share of the time that each of the processors spent in the engine, 0 to 1.
+	EngineBusy float64     `json:"engine_busy,omitempty"`
+	Levels     []evalLevel `json:"levels"`
 }
 
 type evalLevel struct {
 	Level  int    `json:"level"` // -1 for a sub-network that is no level
 	Subnet string `json:"subnet"`
 	evaluate.Result
-	Latency bundle.Latency `json:"latency"`
+	Latency *bundle.Latency `json:"latency,omitempty"` // of whole evaluations
 }
 
-func (c *evalCmd) Run(e *env) (err error) {
+func (c *evalImagesCmd) Run(e *env) (err error) {
+	shard, err := e.shard(c.Shard, c.Output != "")
+	if err != nil {
+		return err
+	}
+	if c.Record && (c.Shard != "" || c.Output != "") {
+		return fmt.Errorf("--record with one shard, expected a whole evaluation: leave --shard and -o out")
+	}
+	if c.Output != "" {
+		if err := writable(c.Output); err != nil {
+			return err
+		}
+	}
 	m, err := open(c.Bundle, c.Backend)
 	if err != nil {
 		return err
@@ -50,48 +72,82 @@ func (c *evalCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	source := evaluate.Source{Backend: m.Backend(), Split: c.Split, Images: ds.Len()}
+	if c.Output != "" {
+		if source.Model, err = fileSum(c.Bundle); err != nil {
+			return err
+		}
+		if source.Data, err = imageio.Identity(ds); err != nil {
+			return err
+		}
+	}
+	from, to := shard.Range(ds.Len())
+	if from == to {
+		return fmt.Errorf("shard %v of the %d images of %s is empty, expected at most %d shards", shard, ds.Len(), c.Data, ds.Len())
+	}
 	choices, err := c.choices(m)
 	if err != nil {
 		return err
 	}
-	report := evalReport{Data: c.Data, Images: ds.Len()}
-	bar := e.progress(len(choices)*ds.Len(), "evaluate")
-	var sessions []*dynofa.Session
-	var engines []evaluate.Engine
-	for range runtime.GOMAXPROCS(0) {
+	var sessions []*chooser
+	var engines []evaluate.Selector
+	for range min(runtime.GOMAXPROCS(0), to-from) {
 		s, err := m.NewSession(&dynofa.Config{Backend: c.Backend})
 		if err != nil {
 			return err
 		}
 		defer closing(s, &err)
-		sessions, engines = append(sessions, s), append(engines, s)
+		sessions = append(sessions, &chooser{Session: s, choices: choices, current: -1})
+		engines = append(engines, sessions[len(sessions)-1])
 	}
-	report.Backend = sessions[0].Backend()
-	for _, choose := range choices {
-		for _, s := range sessions {
-			if err := choose(s); err != nil {
-				return err
-			}
-		}
-		s := sessions[0]
-		level := evalLevel{Level: s.Level(), Subnet: m.Space().Text(s.Subnet())}
-		net := network(m.Space(), s.Subnet().Resolution)
-		if level.Result, err = evaluate.Accuracy(e.ctx, ds, net, engines, func() { _ = bar.Add(1) }); err != nil {
+	report := evalReport{Data: c.Data, Images: to - from, Backend: m.Backend()}
+	if shard.Count > 1 {
+		report.Shard = shard.String()
+	}
+	s := sessions[0]
+	var nets []evaluate.Network
+	for i := range choices {
+		if err := s.Select(i); err != nil {
 			return err
 		}
-		if level.Latency, err = c.latency(e.ctx, s, ds, net); err != nil {
-			return err
-		}
-		report.Levels = append(report.Levels, level)
+		report.Levels = append(report.Levels, evalLevel{Level: s.Level(), Subnet: m.Space().Text(s.Subnet())})
+		nets = append(nets, network(m.Space(), s.Subnet().Resolution))
+	}
+	bar := e.progress(len(nets)*(to-from), "evaluate")
+	measured, err := evaluate.Measure(e.ctx, ds, from, to, nets, engines, func(n int) { _ = bar.Add(n) })
+	if err != nil {
+		return err
 	}
 	_ = bar.Finish()
-	if err := c.print(e, report); err != nil {
-		return err
+	report.EngineBusy = measured.Busy
+	part := &evaluate.Part{Source: source, Name: c.Data, From: from, To: to}
+	for i := range report.Levels {
+		l := &report.Levels[i]
+		l.Result = measured.Counts[i].Result(to - from)
+		l.Predictions = measured.Predictions[i]
+		part.Levels = append(part.Levels, evaluate.PartLevel{Level: l.Level, Subnet: l.Subnet, Counts: measured.Counts[i]})
+		if report.Shard != "" || c.Output != "" {
+			continue // part of a job that has other things in mind
+		}
+		if err := s.Select(i); err != nil {
+			return err
+		}
+		if l.Latency, err = c.latency(e.ctx, s.Session, ds, nets[i]); err != nil {
+			return err
+		}
+	}
+	if c.Output != "" {
+		if err := writePart(c.Output, part); err != nil {
+			return err
+		}
 	}
 	if c.Predictions != "" {
 		if err := writePredictions(c.Predictions, report); err != nil {
 			return err
 		}
+	}
+	if err := e.evaluation(report, c.JSON); err != nil {
+		return err
 	}
 	if c.Record {
 		return c.record(e, report)
@@ -99,8 +155,28 @@ func (c *evalCmd) Run(e *env) (err error) {
 	return nil
 }
 
+// chooser is a session in which one of several choices is current.
+type chooser struct {
+	*dynofa.Session
+	choices []func(*dynofa.Session) error
+	current int
+}
+
+// Select makes choice i current.
+func (s *chooser) Select(i int) error {
+	if i == s.current {
+		return nil
+	}
+	s.current = -1
+	if err := s.choices[i](s.Session); err != nil {
+		return err
+	}
+	s.current = i
+	return nil
+}
+
 // choices are what to evaluate, as functions that make it current in a session.
-func (c *evalCmd) choices(m *dynofa.Model) ([]func(*dynofa.Session) error, error) {
+func (c *evalImagesCmd) choices(m *dynofa.Model) ([]func(*dynofa.Session) error, error) {
 	selects := func(level int) func(*dynofa.Session) error {
 		return func(s *dynofa.Session) error { return s.Select(level) }
 	}
@@ -121,18 +197,18 @@ func (c *evalCmd) choices(m *dynofa.Model) ([]func(*dynofa.Session) error, error
 }
 
 // latency is measured on one thread over real images, after the caches are warm.
-func (c *evalCmd) latency(ctx context.Context, s *dynofa.Session, ds imageio.Dataset, net evaluate.Network) (bundle.Latency, error) {
+func (c *evalImagesCmd) latency(ctx context.Context, s *dynofa.Session, ds imageio.Dataset, net evaluate.Network) (*bundle.Latency, error) {
 	const images, runs = 20, 200
 	var inputs [][]float32
 	var scratch imageio.Scratch
 	for i := range min(images, ds.Len()) {
 		sample, err := ds.At(i)
 		if err != nil {
-			return bundle.Latency{}, err
+			return nil, err
 		}
 		input := make([]float32, net.Resolution*net.Resolution*3)
 		if err := scratch.Apply(net.Transform, input, sample.Image, net.Resolution); err != nil {
-			return bundle.Latency{}, err
+			return nil, err
 		}
 		inputs = append(inputs, input)
 	}
@@ -141,29 +217,61 @@ func (c *evalCmd) latency(ctx context.Context, s *dynofa.Session, ds imageio.Dat
 	for i := range images + runs {
 		start := time.Now()
 		if err := s.Run(ctx, inputs[i%len(inputs)], logits); err != nil {
-			return bundle.Latency{}, err
+			return nil, err
 		}
 		if i >= images {
 			ms = append(ms, float64(time.Since(start).Nanoseconds())/1e6)
 		}
 	}
 	slices.Sort(ms)
-	return bundle.Latency{
+	return &bundle.Latency{
 		Device: c.Device, Backend: s.Backend(), Threads: s.Threads(), Runs: runs,
 		MedianMS: ms[runs/2], P10MS: ms[runs/10], P90MS: ms[runs*9/10],
 	}, nil
 }
 
-func (c *evalCmd) print(e *env, r evalReport) error {
-	if c.JSON {
+// evaluation prints a report.
+func (e *env) evaluation(r evalReport, asJSON bool) error {
+	if asJSON {
 		return e.json(r)
 	}
-	e.printf("%d images of %s on %s\nlevel  top-1 %%   95 %% interval   top-5 %%  latency ms (p10-p90)  sub-network\n", r.Images, r.Data, r.Backend)
+	e.printf("%d images of %s on %s\n", r.Images, r.Data, r.Backend)
+	if r.Shard != "" {
+		e.printf("shard %s of the data set\n", r.Shard)
+	}
+	if r.EngineBusy > 0 {
+		e.printf("engines busy %.1f %% of the time\n", 100*r.EngineBusy)
+	}
+	e.printf("level  top-1 %%   95 %% interval   top-5 %%  latency ms (p10-p90)  sub-network\n")
 	for _, l := range r.Levels {
-		e.printf("%5d  %7.2f  %6.2f - %5.2f  %8.2f  %6.3f (%.3f-%.3f)  %s\n", l.Level, l.Top1, l.Low, l.High, l.Top5,
-			l.Latency.MedianMS, l.Latency.P10MS, l.Latency.P90MS, l.Subnet)
+		latency := fmt.Sprintf("%6s %13s", "-", "")
+		if l.Latency != nil {
+			latency = fmt.Sprintf("%6.3f (%.3f-%.3f)", l.Latency.MedianMS, l.Latency.P10MS, l.Latency.P90MS)
+		}
+		e.printf("%5d  %7.2f  %6.2f - %5.2f  %8.2f  %s  %s\n", l.Level, l.Top1, l.Low, l.High, l.Top5, latency, l.Subnet)
 	}
 	return nil
+}
+
+type evalMergeCmd struct {
+	Parts []string `arg:"" help:"Part files of all shards, in any order." placeholder:"PART.json"`
+	JSON  bool     `help:"Print JSON."`
+}
+
+func (c *evalMergeCmd) Run(e *env) error {
+	parts, err := readParts(c.Parts, evaluate.DecodePart)
+	if err != nil {
+		return err
+	}
+	whole, err := evaluate.Merge(parts)
+	if err != nil {
+		return err
+	}
+	report := evalReport{Data: whole.Name, Images: whole.Images, Backend: whole.Backend}
+	for _, l := range whole.Levels {
+		report.Levels = append(report.Levels, evalLevel{Level: l.Level, Subnet: l.Subnet, Result: l.Result(whole.Images)})
+	}
+	return e.evaluation(report, c.JSON)
 }
 
 func writePredictions(path string, r evalReport) error {
@@ -175,7 +283,7 @@ func writePredictions(path string, r evalReport) error {
 }
 
 // record writes what was measured into the bundle and keeps the levels that are Pareto-optimal by it.
-func (c *evalCmd) record(e *env, r evalReport) error {
+func (c *evalImagesCmd) record(e *env, r evalReport) error {
 	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})
 	if err != nil {
 		return err
@@ -189,7 +297,7 @@ func (c *evalCmd) record(e *env, r evalReport) error {
 		level.Latency = slices.DeleteFunc(level.Latency, func(old bundle.Latency) bool {
 			return old.Device == l.Latency.Device && old.Backend == l.Latency.Backend && old.Threads == l.Latency.Threads
 		})
-		level.Latency = append(level.Latency, l.Latency)
+		level.Latency = append(level.Latency, *l.Latency)
 	}
 	kept := paretoLevels(contents.Levels)
 	for _, l := range contents.Levels {

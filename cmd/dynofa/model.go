@@ -8,9 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
-
-	"github.com/schollz/progressbar/v3"
 
 	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
@@ -92,21 +89,6 @@ func readJSON(path string, v any) error {
 // writeJSON replaces a file.
 func writeJSON(path string, v any) error {
 	return atomicfile.Replace(path, func(w io.Writer) error { return json.NewEncoder(w).Encode(v) })
-}
-
-// progress shows a bar on a terminal and nothing elsewhere.
-func (e *env) progress(total int, what string) *progressbar.ProgressBar {
-	if f, ok := e.stderr.(*os.File); !ok || !isTerminal(f) {
-		return progressbar.DefaultSilent(int64(total))
-	}
-	return progressbar.NewOptions(total, progressbar.OptionSetWriter(e.stderr), progressbar.OptionSetDescription(what),
-		progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish())
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // closing joins the error of closing c to *err.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"math"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -51,7 +53,7 @@ func TestAccuracy(t *testing.T) {
 		for i := range engines {
 			engines[i] = shifted{wrong: 50}
 		}
-		got, err := Accuracy(context.Background(), levels(200), net, engines, func() {})
+		got, err := Accuracy(context.Background(), levels(200), net, engines, func(int) {})
 		require.NoError(t, err)
 		if first.Images == 0 {
 			first = got
@@ -79,13 +81,124 @@ func TestAccuracyStopsAtTheFirstError(t *testing.T) {
 	narrow := net
 	narrow.Classes = 5
 	_, err = Accuracy(context.Background(), levels(200), narrow, []Engine{shifted{}}, nil)
-	require.ErrorContains(t, err, "image 5 has label 5, the network has classes 0 to 4")
+	require.ErrorContains(t, err, "the data set has 10 classes, expected the network's 5")
 	_, err = Accuracy(context.Background(), levels(0), net, []Engine{shifted{}}, nil)
 	require.ErrorContains(t, err, "0 images")
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_, err = Accuracy(ctx, levels(3), net, []Engine{shifted{}}, nil)
 	require.ErrorIs(t, err, context.Canceled)
+}
+
+// choosing runs network 0 right for all and network 1 as shifted does, and counts what it selects.
+type choosing struct {
+	shifted
+	current int
+}
+
+func (c *choosing) Select(i int) error {
+	c.current = i
+	return nil
+}
+
+func (c *choosing) Run(ctx context.Context, image, logits []float32) error {
+	if c.current == 0 {
+		return shifted{}.Run(ctx, image, logits)
+	}
+	return c.shifted.Run(ctx, image, logits)
+}
+
+// counting counts how often each image is decoded.
+type counting struct {
+	levels
+	decoded []atomic.Int32
+}
+
+func (c *counting) At(i int) (imageio.Sample, error) {
+	c.decoded[i].Add(1)
+	return c.levels.At(i)
+}
+
+func TestMeasureDecodesOnceAndCountsWhatIsAsked(t *testing.T) {
+	small := net
+	small.Resolution = 2
+	for _, workers := range []int{1, 4} {
+		ds := &counting{200, make([]atomic.Int32, 200)}
+		engines := make([]Selector, workers)
+		for i := range engines {
+			engines[i] = &choosing{shifted: shifted{wrong: 50}}
+		}
+		var inferences atomic.Int64
+		m, err := Measure(context.Background(), ds, 30, 130, []Network{net, net, small}, engines, func(n int) { inferences.Add(int64(n)) })
+		require.NoError(t, err)
+		require.EqualValues(t, 300, inferences.Load())
+		require.Equal(t, 100, m.Counts[0].Top1)
+		require.Equal(t, 80, m.Counts[1].Top1)
+		require.Equal(t, m.Counts[1], m.Counts[2])
+		require.NotEqual(t, m.Counts[0].Predictions, m.Counts[1].Predictions)
+		require.Equal(t, []int{9, 0, 0}, m.Predictions[1][18:21], "images 48 to 50")
+		require.Positive(t, m.Busy)
+		require.LessOrEqual(t, m.Busy, 1.0)
+		for i := range ds.decoded {
+			want := int32(0)
+			if i >= 30 && i < 130 {
+				want = 1
+			}
+			require.Equal(t, want, ds.decoded[i].Load(), "image %d", i)
+		}
+	}
+}
+
+// unreadable has images that cannot be read.
+type unreadable struct {
+	levels
+	from int
+}
+
+func (u unreadable) At(i int) (imageio.Sample, error) {
+	if i >= u.from {
+		return imageio.Sample{}, fmt.Errorf("image %d cannot be read", i)
+	}
+	return u.levels.At(i)
+}
+
+func TestTheFirstErrorIsTheFirstImages(t *testing.T) {
+	for range 20 {
+		engines := make([]Engine, 5)
+		for i := range engines {
+			engines[i] = shifted{}
+		}
+		_, err := Accuracy(context.Background(), unreadable{200, 77}, net, engines, nil)
+		require.EqualError(t, err, "evaluate: image 77 cannot be read")
+		for _, err = range Batches(unreadable{200, 77}, net, 64) {
+			if err != nil {
+				break
+			}
+		}
+		require.EqualError(t, err, "evaluate: image 77: image 77 cannot be read")
+	}
+}
+
+// silent gives logits that are no numbers.
+type silent struct{}
+
+func (silent) Run(_ context.Context, _, logits []float32) error {
+	for i := range logits {
+		logits[i] = float32(math.NaN())
+	}
+	return nil
+}
+
+func TestLogitsHaveToBeNumbers(t *testing.T) {
+	_, err := Accuracy(context.Background(), levels(3), net, []Engine{silent{}}, nil)
+	require.ErrorContains(t, err, "image 0: network 0 gives logits that are no numbers")
+}
+
+func TestCheckClasses(t *testing.T) {
+	require.NoError(t, checkClasses([]string{"a", "b"}, 2))
+	require.NoError(t, checkClasses([]string{"0", "1"}, 3), "an IDX set without names has those up to its largest label")
+	require.ErrorContains(t, checkClasses([]string{"a", "b"}, 3), "2 classes, expected the network's 3")
+	require.ErrorContains(t, checkClasses([]string{"0", "1", "2"}, 2), "3 classes, expected the network's 2")
 }
 
 func TestBatches(t *testing.T) {
@@ -100,6 +213,10 @@ func TestBatches(t *testing.T) {
 		}
 	}
 	require.Equal(t, []int{3, 3, 1}, sizes)
+	for _, err := range Batches(levels(700), net, 3) {
+		require.NoError(t, err)
+		break // and no goroutine waits for ever: the race detector and the end of the test would tell
+	}
 	bad := net
 	bad.Resolution = 0
 	for _, err := range Batches(levels(1), bad, 3) {
