@@ -3,7 +3,7 @@
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo bench-peers test deps deps-train install fuzz-c lint clean
+.PHONY: help build demo bench bench-gate bench-peers test deps deps-train install fuzz-c lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -15,6 +15,14 @@ build: ## build bin/dynofa
 
 demo: build ## classify real images at every level, then govern live under contention
 	bin/dynofa demo
+
+bench: build ## measure every level of the shipped model for a second each; more: bin/dynofa bench --help
+	bin/dynofa bench run models/fashion/fashion.dofa --duration 1s
+
+BASE ?=
+
+bench-gate: ## is this tree slower than revision BASE? exit 0 no, 1 yes, 3 inconclusive (make says 2 for all)
+	@bench/regress/gate.sh "$(BASE)"
 
 bench-peers: ## measure beside other engines (installs them into bench/peers/.venv); writes docs/performance.md
 	cd bench/peers && go run . -install -markdown ../../docs/performance.md -plot ../../docs/img/peers.svg -json .cache/peers.json

@@ -1,8 +1,8 @@
 // Command dynofa imports Once-for-All supernets, runs any of their sub-networks, and measures them. Each verb
 // has a file of its own; "dynofa VERB --help" explains it.
 //
-// Exit codes: 0 fine, 1 the answer is no (beyond tolerance), 2 wrong usage or input. Errors go to stderr in one
-// line: what, where, what was expected.
+// Exit codes: 0 fine, 1 the answer is no (beyond tolerance, regression), 2 wrong usage or input, 3 inconclusive. Errors
+// go to stderr in one line: what, where, what was expected.
 package main
 
 import (
@@ -36,6 +36,7 @@ type cli struct {
 	Sim       simCmd       `cmd:"" help:"Play governors through scenarios on a virtual clock: every policy against an oracle."`
 	Demo      demoCmd      `cmd:"" help:"Classify real images at every level, then switch levels while the CPU is taken away."`
 	Version   versionCmd   `cmd:"" help:"Show the version."`
+	Bench     benchCmd     `cmd:"" help:"Measure, compare and keep a history of speed."`
 	Burn      burnCmd      `cmd:"" hidden:"" help:"Keep a CPU busy; the demo's other load."`
 }
 
@@ -46,12 +47,16 @@ type env struct {
 }
 
 const (
-	exitNo    = 1 // the answer is no
-	exitUsage = 2 // wrong usage or input
+	exitNo           = 1 // the answer is no
+	exitUsage        = 2 // wrong usage or input
+	exitInconclusive = 3 // the answer is neither yes nor no
 )
 
-// negative is an error that means "no" and not "wrong input".
-type negative struct{ error }
+// negative is an error that means "no" and not "wrong input"; inconclusive means neither yes nor no.
+type (
+	negative     struct{ error }
+	inconclusive struct{ error }
+)
 
 func run(args []string, stdout, stderr io.Writer) (code int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -84,6 +89,9 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	fmt.Fprintln(stderr, strings.ReplaceAll(message, "\n", "; "))
 	if errors.As(err, &negative{}) {
 		return exitNo
+	}
+	if errors.As(err, &inconclusive{}) {
+		return exitInconclusive
 	}
 	return exitUsage
 }

@@ -1,0 +1,113 @@
+package harness
+
+import (
+	"bytes"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/pprof/profile"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/perf/benchfmt"
+)
+
+func export(t *testing.T, format string) []byte {
+	var b bytes.Buffer
+	require.NoError(t, Export(&b, format, []*Result{sampleResult(t)}))
+	return b.Bytes()
+}
+
+// benchstat's own reader takes every line, and knows which way is better.
+func TestGoText(t *testing.T) {
+	r := benchfmt.NewReader(bytes.NewReader(export(t, "go")), "sample")
+	values := map[string]int{}
+	for r.Scan() {
+		switch rec := r.Result().(type) {
+		case *benchfmt.Result:
+			require.Equal(t, "Test CPU", rec.GetConfig("cpu"))
+			require.Contains(t, rec.Name.String(), "Singlestream/model=m.dofa/level=")
+			for _, v := range rec.Values {
+				values[v.Unit]++
+			}
+		case *benchfmt.SyntaxError:
+			t.Fatal(rec)
+		}
+	}
+	require.NoError(t, r.Err())
+	require.Equal(t, map[string]int{"sec/op": 16, "images/sec": 2, "p90-sec": 2, "p99-sec": 2}, values)
+	require.Equal(t, -1, r.Units().GetBetter("p99-sec"))
+	require.Equal(t, 1, r.Units().GetBetter("images/sec"))
+}
+
+func TestPprof(t *testing.T) {
+	data := export(t, "pprof")
+	p, err := profile.ParseData(data)
+	require.NoError(t, err)
+	require.Len(t, p.Sample, 4)
+	require.Equal(t, []string{"1"}, p.Sample[1].Label["stage"])
+	require.Equal(t, []string{"dynk_pointwise+dynk_dwconv"}, p.Sample[1].Label["kernel"])
+	require.EqualValues(t, 2000, p.DurationNanos)
+	file := filepath.Join(t.TempDir(), "parts.pb.gz")
+	require.NoError(t, Export(writerOf(t, file), "pprof", []*Result{sampleResult(t)}))
+	out, err := exec.Command("go", "tool", "pprof", "-top", file).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	require.Regexp(t, `1200ns +60\S* .*dynk_pointwise\+dynk_dwconv`, string(out))
+}
+
+func TestPprofNeedsParts(t *testing.T) {
+	r := sampleResult(t)
+	for i := range r.Rows {
+		r.Rows[i].Layers = nil
+	}
+	require.ErrorContains(t, WritePprof(&bytes.Buffer{}, r), "expected a result of bench run --layers")
+}
+
+func TestGoogleBenchmarkJSON(t *testing.T) {
+	var v struct {
+		Context struct {
+			Version *int   `json:"json_schema_version"`
+			CPUs    int    `json:"num_cpus"`
+			Date    string `json:"date"`
+		} `json:"context"`
+		Benchmarks []struct {
+			Name     string   `json:"name"`
+			RunType  string   `json:"run_type"`
+			RealTime *float64 `json:"real_time"`
+			CPUTime  *float64 `json:"cpu_time"`
+			Unit     string   `json:"time_unit"`
+		} `json:"benchmarks"`
+	}
+	require.NoError(t, json.Unmarshal(export(t, "gbench"), &v))
+	require.Equal(t, 1, *v.Context.Version)
+	require.Len(t, v.Benchmarks, 18)
+	for _, b := range v.Benchmarks {
+		require.NotNil(t, b.RealTime)
+		require.NotNil(t, b.CPUTime)
+		require.Equal(t, "ns", b.Unit)
+		require.Equal(t, b.RunType == "aggregate", strings.HasSuffix(b.Name, "_median"))
+	}
+}
+
+func TestGitHubActionJSON(t *testing.T) {
+	var v []map[string]any
+	require.NoError(t, json.Unmarshal(export(t, "gha"), &v))
+	require.Len(t, v, 6)
+	for _, e := range v {
+		require.IsType(t, "", e["name"])
+		require.IsType(t, "", e["unit"])
+		require.IsType(t, 1.0, e["value"])
+	}
+}
+
+func TestSeveralResults(t *testing.T) {
+	var b bytes.Buffer
+	r := sampleResult(t)
+	require.ErrorContains(t, Export(&b, "gbench", []*Result{r, r}), "expected one")
+	require.NoError(t, Export(&b, "otava", []*Result{r, r}))
+	require.Equal(t, 3, strings.Count(b.String(), "\n"))
+	other := sampleResult(t)
+	other.Environment.Fingerprint = "other"
+	require.ErrorContains(t, Export(&b, "otava", []*Result{r, other}), "expected one")
+}

@@ -1,0 +1,87 @@
+package harness
+
+import "slices"
+
+// Summary is what a row comes to.
+type Summary struct {
+	Name     string  `json:"name"`
+	Queries  int     `json:"queries"`
+	Seconds  float64 `json:"seconds"`
+	MedianMS float64 `json:"median_ms"`       // of a query
+	CleanMS  float64 `json:"clean_median_ms"` // of the chunks that are not dirty; 0 if all are
+	P90MS    float64 `json:"p90_ms"`          // upper bound at 99 % confidence, 0 if it does not hold
+	P99MS    float64 `json:"p99_ms"`
+	P999MS   float64 `json:"p999_ms"`
+	ImagesPS float64 `json:"images_per_s"`
+	// Valid tells whether the scenario's own result holds; Why says what is missing.
+	Valid    bool     `json:"valid"`
+	Why      string   `json:"why,omitempty"`
+	Dirty    float64  `json:"dirty"` // share of the time
+	EnergyMJ *float64 `json:"energy_mj_per_image"`
+	Complete bool     `json:"complete"`
+	QPS      float64  `json:"qps,omitempty"`
+	BoundMS  float64  `json:"bound_ms,omitempty"`
+}
+
+func ms(ns int64) float64 { return float64(ns) / 1e6 }
+
+// Summarize computes a row's summary.
+func (m *Measured) Summarize() Summary {
+	s := Summary{Name: m.Name(), Complete: m.Complete, QPS: m.QPS, BoundMS: m.BoundMS}
+	var all, clean []int64
+	images, dirty, energy, metered := 0, 0.0, 0.0, len(m.Chunks) > 0
+	for _, c := range m.Chunks {
+		all = append(all, c.NS...)
+		images += c.Images * len(c.NS)
+		s.Seconds += c.Seconds
+		if len(c.Dirty) > 0 {
+			dirty += c.Seconds
+		} else {
+			clean = append(clean, c.NS...)
+		}
+		if c.EnergyMJ == nil {
+			metered = false
+		} else {
+			energy += *c.EnergyMJ
+		}
+	}
+	s.Queries = len(all)
+	if len(all) == 0 {
+		s.Why = "nothing was measured"
+		return s
+	}
+	s.MedianMS, s.CleanMS = ms(median(all)), ms(median(clean))
+	s.Dirty, s.ImagesPS = dirty/s.Seconds, float64(images)/s.Seconds
+	if metered {
+		energy /= float64(images)
+		s.EnergyMJ = &energy
+	}
+	if m.Scenario == Offline {
+		s.Valid = m.Complete
+	} else {
+		for _, p := range []struct {
+			q  float64
+			to *float64
+		}{{0.90, &s.P90MS}, {0.99, &s.P99MS}, {0.999, &s.P999MS}} {
+			if ns, holds := Percentile(all, p.q); holds {
+				*p.to = ms(ns)
+			}
+		}
+		s.Valid = len(all) >= MinQueries(1, m.Scenario.percentile())
+		if !s.Valid {
+			s.Why = "too few queries for its percentile"
+		}
+	}
+	if m.Scenario == Server && s.Valid && !serverPasses(all, int64(m.BoundMS*1e6)) {
+		s.Valid, s.Why = false, "more queries over the bound than p99 allows"
+	}
+	if !m.Complete {
+		s.Valid, s.Why = false, "the run was ended before"
+	}
+	return s
+}
+
+// median of values in any order, 0 of none.
+func median(values []int64) int64 {
+	return quantile(slices.Sorted(slices.Values(values)), 0.5)
+}

@@ -1,0 +1,156 @@
+package harness
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/dynofa/dynofa/gofacade/dynofa"
+	"github.com/dynofa/dynofa/gofacade/imageio"
+	"github.com/dynofa/dynofa/gofacade/ofa"
+)
+
+// imagesInTurn is how many different images a run cycles through: enough that none is special, few enough that
+// preparing them takes no time.
+const imagesInTurn = 16
+
+// Model is a bundle opened on one backend, with the images that it is measured on.
+type Model struct {
+	*dynofa.Model
+	Name   string // the file's name without its folder
+	SHA256 string // of the file
+	Data   string // the data set's name
+	data   imageio.Dataset
+	images map[int][][]float32 // by resolution
+}
+
+// Open opens a bundle and the test split of a data set: ImageFolder tree or IDX files.
+func Open(path, backend, data string) (*Model, error) {
+	sum, err := hashFile(path)
+	if err != nil {
+		return nil, err
+	}
+	ds, err := imageio.Open(data, "test")
+	if err != nil {
+		return nil, err
+	}
+	if ds.Len() == 0 {
+		return nil, fmt.Errorf("harness: %s holds no images, expected at least one", data)
+	}
+	m, err := dynofa.Open(path, &dynofa.Config{Backend: backend})
+	if err != nil {
+		return nil, err
+	}
+	return &Model{Model: m, Name: filepath.Base(path), SHA256: sum, Data: filepath.Base(data) + "/test", data: ds,
+		images: map[int][][]float32{}}, nil
+}
+
+func hashFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// imagesOf prepares the images for a resolution.
+func (m *Model) imagesOf(r int) ([][]float32, error) {
+	if list := m.images[r]; list != nil {
+		return list, nil
+	}
+	var scratch imageio.Scratch
+	var list [][]float32
+	for i := range min(imagesInTurn, m.data.Len()) {
+		sample, err := m.data.At(i)
+		if err != nil {
+			return nil, err
+		}
+		image := make([]float32, r*r*3)
+		if err := scratch.Apply(imageio.Transform(m.Space().Preprocess), image, sample.Image, r); err != nil {
+			return nil, err
+		}
+		list = append(list, image)
+	}
+	m.images[r] = list
+	return list, nil
+}
+
+// Target is one level at work: a session that has it selected, and images of its resolution in turn. It belongs
+// to one goroutine at a time.
+type Target struct {
+	Session *dynofa.Session
+	model   *Model
+	images  [][]float32
+	logits  []float32
+	next    int
+	layers  []dynofa.LayerTime
+}
+
+// NewTarget makes a session of its own for a level.
+func (m *Model) NewTarget(level, threads int) (*Target, error) {
+	s, err := m.NewSession(&dynofa.Config{Threads: threads})
+	if err != nil {
+		return nil, err
+	}
+	t := &Target{Session: s, model: m, logits: make([]float32, m.Classes())}
+	if err := t.Select(level); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return t, nil
+}
+
+// Select makes another level the measured one.
+func (t *Target) Select(level int) error {
+	if err := t.Session.Select(level); err != nil {
+		return err
+	}
+	var err error
+	t.images, err = t.model.imagesOf(t.Session.Subnet().Resolution)
+	return err
+}
+
+// Close ends the session.
+func (t *Target) Close() error { return t.Session.Close() }
+
+// Run classifies the next image. It allocates nothing.
+func (t *Target) Run(ctx context.Context) error {
+	t.next++
+	return t.Session.Run(ctx, t.images[t.next%len(t.images)], t.logits)
+}
+
+// Profile is Run that also times the parts; the result is valid until the next call.
+func (t *Target) Profile(ctx context.Context) ([]dynofa.LayerTime, error) {
+	t.next++
+	for {
+		n, err := t.Session.Profile(ctx, t.images[t.next%len(t.images)], t.logits, t.layers)
+		if err != nil || n <= len(t.layers) {
+			return t.layers[:min(n, len(t.layers))], err
+		}
+		t.layers = make([]dynofa.LayerTime, n)
+	}
+}
+
+// stageOf is the number of the stage that a block of the supernet belongs to: 0 for the first block, which has a
+// stage of its own, and -1 outside of blocks.
+func stageOf(s *ofa.Space, block int) int {
+	if block <= 0 {
+		return block
+	}
+	at := 1
+	for i := range s.Stages {
+		if at += s.Stages[i].MaxDepth(); block < at {
+			return i + 1
+		}
+	}
+	return -1
+}

@@ -1,0 +1,76 @@
+package regress
+
+import (
+	"fmt"
+
+	"github.com/dynofa/dynofa/bench/harness"
+)
+
+// leastChunks is how many values a side needs for Mann-Whitney's test to be able to say anything at 1 %.
+const leastChunks = 5
+
+// CompareFiles compares two result files of one machine. They were measured one after the other, so that what
+// changed in between on the machine counts as a change, too: two builds are better compared in turns.
+func CompareFiles(a, b string, l Limits) (*Comparison, error) {
+	ra, err := harness.ReadFile(a)
+	if err != nil {
+		return nil, err
+	}
+	rb, err := harness.ReadFile(b)
+	if err != nil {
+		return nil, err
+	}
+	if fa, fb := ra.Environment.Fingerprint, rb.Environment.Fingerprint; fa != fb {
+		return nil, fmt.Errorf("%s is of machine %s and %s of machine %s, expected the same", a, fa, b, fb)
+	}
+	c := &Comparison{A: a, B: b, Effect: l.Effect, Alpha: l.Alpha}
+	for i := range ra.Rows {
+		ma := &ra.Rows[i]
+		for k := range rb.Rows {
+			mb := &rb.Rows[k]
+			if ma.Name() != mb.Name() {
+				continue
+			}
+			row := Row{Name: ma.Name()}
+			va, da := chunkValues(ma)
+			vb, db := chunkValues(mb)
+			if min(len(va), len(vb)) < leastChunks {
+				return nil, fmt.Errorf("%s: %d and %d chunks, expected at least %d each: measure with a longer --duration", row.Name, len(va), len(vb), leastChunks)
+			}
+			s := sample{a: va, b: vb}
+			s.estimate(&row, l)
+			row.Pairs, row.Dirty = min(len(va), len(vb)), (da+db)/2
+			c.Rows = append(c.Rows, row)
+		}
+	}
+	if len(c.Rows) == 0 {
+		return nil, fmt.Errorf("%s and %s have no row in common, expected at least one", a, b)
+	}
+	correct(c.Rows)
+	for i := range c.Rows {
+		c.Rows[i].judge(l)
+	}
+	c.Verdict = overall(c.Rows)
+	return c, nil
+}
+
+// chunkValues are the lower deciles of a row's chunks, of the clean ones where there are enough, and the share of
+// dirty ones.
+func chunkValues(m *harness.Measured) (values []float64, dirty float64) {
+	var clean []float64
+	for i := range m.Chunks {
+		v := decile(m.Chunks[i].NS)
+		values = append(values, v)
+		if len(m.Chunks[i].Dirty) == 0 {
+			clean = append(clean, v)
+		}
+	}
+	if len(values) == 0 {
+		return nil, 0
+	}
+	dirty = 1 - float64(len(clean))/float64(len(values))
+	if len(clean) >= leastChunks {
+		return clean, dirty
+	}
+	return values, dirty
+}

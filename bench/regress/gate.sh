@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# gate.sh BASE [FLAG...]: is this tree slower than revision BASE? Builds both and lets them take turns; flags go to
+# dynofa bench compare, whose exit status is this one's: 0 no, 1 yes, 2 it could not be measured, 3 inconclusive.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+base=${1:-}
+if [ -z "$base" ] || ! git rev-parse -q --verify "$base^{commit}" >/dev/null; then
+    echo "bench-gate: BASE is '$base', expected a revision: make bench-gate BASE=origin/main" >&2
+    exit 2
+fi
+shift
+work=$(mktemp -d)
+trap 'git worktree remove --force "$work/tree" 2>/dev/null; rm -rf "$work"' EXIT
+git worktree add -q --detach "$work/tree" "$base"
+# Both from a path of the same length: it is in the program, and moves what comes after it.
+mkdir "$work/a" "$work/b"
+(cd "$work/tree" && go build -buildvcs=false -trimpath -o "$work/a/dynofa" ./cmd/dynofa) || exit 2
+go build -buildvcs=false -trimpath -o "$work/b/dynofa" ./cmd/dynofa || exit 2
+if ! "$work/a/dynofa" bench worker --help >/dev/null 2>&1; then
+    echo "bench-gate: $base has no bench worker, expected a revision that has" >&2
+    exit 2
+fi
+"$work/b/dynofa" bench compare "$work/a/dynofa" "$work/b/dynofa" "$@"

@@ -1,0 +1,172 @@
+package regress
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/dynofa/dynofa/bench/harness"
+)
+
+// Entry is a line of a history: a result, or the acceptance of a shift.
+type Entry struct {
+	Format   string             `json:"format"`
+	Version  int                `json:"version"`
+	Time     time.Time          `json:"time"`
+	Revision string             `json:"revision"`
+	MS       map[string]float64 `json:"ms,omitempty"`       // rows by name: lower decile of the latency
+	Accepted string             `json:"accepted,omitempty"` // why the shift at Revision is fine
+}
+
+const historyFormat = "dynofa-bench-history"
+
+// History is the results of one machine, in the order in which they were added. Its file only ever grows.
+type History struct {
+	path    string
+	Entries []Entry
+}
+
+// OpenHistory reads the history of a machine, which may not exist yet.
+func OpenHistory(folder, fingerprint string) (*History, error) {
+	h := &History{path: filepath.Join(folder, fingerprint, "history.jsonl")}
+	data, err := os.ReadFile(h.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return h, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h, h.parse(data)
+}
+
+func (h *History) parse(data []byte) error {
+	for n := 1; len(data) > 0; n++ {
+		text, rest, whole := bytes.Cut(data, []byte("\n"))
+		data = rest
+		var e Entry
+		d := json.NewDecoder(bytes.NewReader(text))
+		d.DisallowUnknownFields()
+		err := d.Decode(&e)
+		if err == nil {
+			err = e.check()
+		}
+		if err == nil && !whole {
+			err = errors.New("the last line has no end, expected whole lines: it was not written completely")
+		}
+		if err != nil {
+			return fmt.Errorf("%s:%d: %w", h.path, n, err)
+		}
+		h.Entries = append(h.Entries, e)
+	}
+	return nil
+}
+
+func (e *Entry) check() error {
+	if e.Format != historyFormat || e.Version != 1 {
+		return fmt.Errorf("format %q, version %d, expected %s, 1", e.Format, e.Version, historyFormat)
+	}
+	if e.Revision == "" || (len(e.MS) == 0) == (e.Accepted == "") {
+		return fmt.Errorf("revision %q with %d rows and acceptance %q, expected a revision and one of the two", e.Revision, len(e.MS), e.Accepted)
+	}
+	for name, v := range e.MS {
+		if !(v > 0) || math.IsInf(v, 0) {
+			return fmt.Errorf("%s takes %g ms, expected a number above zero", name, v)
+		}
+	}
+	return nil
+}
+
+func (h *History) add(e Entry) error {
+	e.Format, e.Version = historyFormat, 1
+	if err := e.check(); err != nil {
+		return fmt.Errorf("%s: %w", h.path, err)
+	}
+	line, err := json.Marshal(e)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(h.path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(h.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(line, '\n'))
+	if err = errors.Join(err, f.Close()); err == nil {
+		h.Entries = append(h.Entries, e)
+	}
+	return err
+}
+
+// Add appends a result under a revision.
+func (h *History) Add(r *harness.Result, revision string) error {
+	e := Entry{Time: r.Environment.Time, Revision: revision, MS: map[string]float64{}}
+	for i := range r.Rows {
+		if values, _ := chunkValues(&r.Rows[i]); len(values) > 0 {
+			e.MS[r.Rows[i].Name()] = median(values) / 1e6
+		}
+	}
+	return h.add(e)
+}
+
+// Accept notes that the shift at a revision is fine, and why.
+func (h *History) Accept(revision, why string, now time.Time) error {
+	if !slices.ContainsFunc(h.Entries, func(e Entry) bool { return e.Revision == revision && e.MS != nil }) {
+		return fmt.Errorf("%s: no result of revision %q, expected one that was added", h.path, revision)
+	}
+	return h.add(Entry{Time: now.UTC().Truncate(time.Second), Revision: revision, Accepted: why})
+}
+
+// Series is one row over time.
+type Series struct {
+	Name      string    `json:"name"`
+	Revisions []string  `json:"revisions"`
+	MS        []float64 `json:"ms"`
+	Shifts    []Shift   `json:"shifts"`
+}
+
+// Shift is a change point with its revision.
+type Shift struct {
+	ChangePoint
+	Revision string `json:"revision"`
+	Accepted string `json:"accepted,omitempty"`
+}
+
+// Series are the rows with their shifts of at least effect, sorted by name.
+func (h *History) Series(effect float64) []Series {
+	byName, accepted := map[string]*Series{}, map[string]string{}
+	var names []string
+	for _, e := range h.Entries {
+		if e.Accepted != "" {
+			accepted[e.Revision] = e.Accepted
+		}
+		for name, ms := range e.MS {
+			s := byName[name]
+			if s == nil {
+				s = &Series{Name: name}
+				byName[name] = s
+				names = append(names, name)
+			}
+			s.Revisions, s.MS = append(s.Revisions, e.Revision), append(s.MS, ms)
+		}
+	}
+	slices.Sort(names)
+	var out []Series
+	for _, name := range names {
+		s := byName[name]
+		for _, p := range ChangePoints(s.MS, effect) {
+			revision := s.Revisions[p.At]
+			s.Shifts = append(s.Shifts, Shift{p, revision, accepted[revision]})
+		}
+		out = append(out, *s)
+	}
+	return out
+}

@@ -1,0 +1,137 @@
+package regress
+
+import (
+	"fmt"
+	"image/color"
+	"io"
+	"math"
+	"path/filepath"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
+)
+
+var (
+	ink    = color.RGBA{0x1f, 0x4e, 0x79, 0xff}
+	alert  = color.RGBA{0xc0, 0x39, 0x2b, 0xff}
+	accept = color.RGBA{0x7f, 0x8c, 0x8d, 0xff}
+)
+
+// Figure is a picture of series, one above the other.
+type Figure struct {
+	plots         []*plot.Plot
+	width, height vg.Length
+}
+
+// Plot draws series: their points, the median of each segment, and shifts with their revisions. Accepted ones are
+// grey.
+func Plot(series []Series) (*Figure, error) {
+	const most = 24
+	if len(series) == 0 || len(series) > most {
+		return nil, fmt.Errorf("regress: a picture of %d series, expected 1 to %d", len(series), most)
+	}
+	f := &Figure{width: 22 * vg.Centimeter, height: vg.Length(len(series)) * 5 * vg.Centimeter}
+	for i := range series {
+		p, err := plotSeries(&series[i])
+		if err != nil {
+			return nil, err
+		}
+		f.plots = append(f.plots, p)
+	}
+	return f, nil
+}
+
+func plotSeries(s *Series) (*plot.Plot, error) {
+	p := plot.New()
+	p.Title.Text = s.Name
+	p.Y.Label.Text = "ms"
+	p.X.Label.Text = "result"
+	points := make(plotter.XYs, len(s.MS))
+	low, high := math.Inf(1), math.Inf(-1)
+	for i, v := range s.MS {
+		points[i] = plotter.XY{X: float64(i), Y: v}
+		low, high = min(low, v), max(high, v)
+	}
+	margin := max(high-low, high/100) / 5
+	p.Y.Min, p.Y.Max = low-margin, high+2*margin
+	p.X.Min, p.X.Max = -0.5, float64(len(s.MS))-0.5
+	dots, err := plotter.NewScatter(points)
+	if err != nil {
+		return nil, err
+	}
+	dots.GlyphStyle = draw.GlyphStyle{Color: ink, Radius: vg.Points(2), Shape: draw.CircleGlyph{}}
+	p.Add(plotter.NewGrid(), dots)
+	from := 0
+	for i := 0; i <= len(s.Shifts); i++ {
+		to := len(s.MS)
+		if i < len(s.Shifts) {
+			to = s.Shifts[i].At
+		}
+		level := median(s.MS[from:to])
+		if err := line(p, ink, plotter.XYs{{X: float64(from) - 0.5, Y: level}, {X: float64(to) - 0.5, Y: level}}); err != nil {
+			return nil, err
+		}
+		from = to
+	}
+	for _, shift := range s.Shifts {
+		c, text := alert, fmt.Sprintf("%+.1f %% at %.12s", 100*shift.Change, shift.Revision)
+		if shift.Accepted != "" {
+			c, text = accept, text+", accepted"
+		}
+		x := float64(shift.At) - 0.5
+		if err := line(p, c, plotter.XYs{{X: x, Y: p.Y.Min}, {X: x, Y: p.Y.Max}}); err != nil {
+			return nil, err
+		}
+		labels, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: p.Y.Max}}, Labels: []string{text}})
+		if err != nil {
+			return nil, err
+		}
+		labels.TextStyle[0].Color = c
+		labels.TextStyle[0].YAlign = draw.YTop
+		labels.Offset.X = vg.Points(3)
+		if x > p.X.Max*2/3 { // room is on the left
+			labels.TextStyle[0].XAlign = draw.XRight
+			labels.Offset.X = -vg.Points(3)
+		}
+		p.Add(labels)
+	}
+	return p, nil
+}
+
+func line(p *plot.Plot, c color.Color, points plotter.XYs) error {
+	l, err := plotter.NewLine(points)
+	if err != nil {
+		return err
+	}
+	l.Color, l.Width = c, vg.Points(1.2)
+	p.Add(l)
+	return nil
+}
+
+// Save writes the picture, as its name's end says: .svg or .png.
+func (f *Figure) Save(path string) error {
+	switch filepath.Ext(path) {
+	case ".svg":
+		c := vgsvg.New(f.width, f.height)
+		f.draw(draw.New(c))
+		return atomicfile.Replace(path, func(w io.Writer) error { _, err := c.WriteTo(w); return err })
+	case ".png":
+		c := vgimg.PngCanvas{Canvas: vgimg.New(f.width, f.height)}
+		f.draw(draw.New(c))
+		return atomicfile.Replace(path, func(w io.Writer) error { _, err := c.WriteTo(w); return err })
+	}
+	return fmt.Errorf("%s: expected a name that ends in .svg or .png", path)
+}
+
+func (f *Figure) draw(c draw.Canvas) {
+	tiles := draw.Tiles{Rows: len(f.plots), Cols: 1, PadY: vg.Millimeter * 3, PadTop: vg.Millimeter, PadRight: vg.Millimeter * 3}
+	for i, p := range f.plots {
+		p.Draw(tiles.At(c, 0, i))
+	}
+}

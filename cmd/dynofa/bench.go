@@ -1,0 +1,54 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/dynofa/dynofa/bench/harness"
+)
+
+type benchCmd struct {
+	Run     benchRunCmd     `cmd:"" help:"Measure a bundle: LoadGen-compatible scenarios over levels and threads."`
+	Compare benchCompareCmd `cmd:"" help:"Tell whether B is slower than A: two bundles, builds of dynofa, or result files."`
+	AA      benchAACmd      `cmd:"" name:"aa" help:"Compare a build with itself: this machine's false alarms and the smallest change it can find."`
+	History benchHistoryCmd `cmd:"" help:"Keep results of one machine in order and find when speed changed."`
+	Export  benchExportCmd  `cmd:"" help:"Write result files in the formats of other tools."`
+	Worker  benchWorkerCmd  `cmd:"" hidden:"" help:"Run inferences when asked; a comparison's other side."`
+}
+
+// subject is the flags that say what is measured.
+type subject struct {
+	Backend string `help:"Engine, one of those that info lists; default: the best."`
+	Data    string `help:"Folder of test images: ImageFolder tree or IDX files." default:"models/fashion/test"`
+}
+
+// args are the flags again, for another process.
+func (s *subject) args() []string {
+	args := []string{"--data", s.Data}
+	if s.Backend != "" {
+		args = append(args, "--backend", s.Backend)
+	}
+	return args
+}
+
+type benchWorkerCmd struct {
+	Bundle string `arg:"" help:"Bundle."`
+	subject
+	Threads int `help:"Threads per inference." default:"1"`
+}
+
+func (c *benchWorkerCmd) Run(e *env) (err error) {
+	slow, err := harness.ParseSlow(os.Getenv("DYNOFA_BENCH_SLOW"))
+	if err != nil {
+		return err
+	}
+	m, err := harness.Open(c.Bundle, c.Backend, c.Data)
+	if err != nil {
+		return err
+	}
+	defer closing(m, &err)
+	return harness.Worker(e.ctx, m, c.Threads, version(), slow, os.Stdin, e.stdout)
+}
+
+// makeFolder makes the folder that a file is to be in.
+func makeFolder(path string) error { return os.MkdirAll(filepath.Dir(path), 0o755) }

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/dynofa/dynofa/bench/harness"
+	"github.com/dynofa/dynofa/bench/regress"
+)
+
+type benchHistoryCmd struct {
+	Machine   string  `help:"Fingerprint; default: this machine's, or that of the result added."`
+	Add       string  `help:"Result file to append." placeholder:"FILE"`
+	Revision  string  `help:"Revision that --add is of; default: the version that measured."`
+	Accept    string  `help:"Revision of which the shift is fine." placeholder:"REVISION"`
+	Why       string  `help:"Why --accept." placeholder:"TEXT"`
+	Effect    float64 `help:"Smallest shift to tell of, in percent." default:"2"`
+	Plot      string  `help:"Draw the series (.svg or .png)." placeholder:"FILE"`
+	Baselines string  `help:"Folder of the histories, a folder a machine." default:"bench/baselines"`
+	JSON      bool    `help:"Print JSON."`
+}
+
+func (c *benchHistoryCmd) Run(e *env) error {
+	if (c.Accept == "") != (c.Why == "") {
+		return errors.New("--accept and --why, expected both or neither")
+	}
+	if !(c.Effect > 0 && c.Effect < 100) {
+		return fmt.Errorf("--effect %g, expected 0 to 100 percent", c.Effect)
+	}
+	machine := c.Machine
+	var added *harness.Result
+	if c.Add != "" {
+		var err error
+		if added, err = harness.ReadFile(c.Add); err != nil {
+			return err
+		}
+		if machine != "" && machine != added.Environment.Fingerprint {
+			return fmt.Errorf("%s is of machine %s, expected %s", c.Add, added.Environment.Fingerprint, machine)
+		}
+		machine = added.Environment.Fingerprint
+	}
+	if machine == "" {
+		machine = harness.Look(os.DirFS("/"), version(), time.Now()).Fingerprint
+	}
+	if machine != filepath.Base(machine) || strings.HasPrefix(machine, ".") {
+		return fmt.Errorf("--machine %q, expected a fingerprint", machine)
+	}
+	h, err := regress.OpenHistory(c.Baselines, machine)
+	if err != nil {
+		return err
+	}
+	if added != nil {
+		revision := c.Revision
+		if revision == "" {
+			revision = added.Environment.Version
+		}
+		if err := h.Add(added, revision); err != nil {
+			return err
+		}
+	}
+	if c.Accept != "" {
+		if err := h.Accept(c.Accept, c.Why, time.Now()); err != nil {
+			return err
+		}
+	}
+	if len(h.Entries) == 0 {
+		return fmt.Errorf("%s: no history of machine %s, expected one: bench history --add FILE begins it", c.Baselines, machine)
+	}
+	series := h.Series(c.Effect / 100)
+	if c.Plot != "" {
+		p, err := regress.Plot(series)
+		if err != nil {
+			return err
+		}
+		if err := makeFolder(c.Plot); err != nil {
+			return err
+		}
+		if err := p.Save(c.Plot); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		return e.json(series)
+	}
+	printSeries(e.stdout, machine, series)
+	return nil
+}
+
+func printSeries(w io.Writer, machine string, series []regress.Series) {
+	fmt.Fprintf(w, "machine %s\n", machine)
+	for _, s := range series {
+		fmt.Fprintf(w, "%s: %d results, last %.4f ms\n", s.Name, len(s.MS), s.MS[len(s.MS)-1])
+		for _, p := range s.Shifts {
+			state := "not accepted"
+			if p.Accepted != "" {
+				state = "accepted: " + p.Accepted
+			}
+			fmt.Fprintf(w, "  %+.1f %% at %s (%.4f to %.4f ms, p %.1g), %s\n", 100*p.Change, p.Revision, p.Before, p.After, p.P, state)
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/dynofa/dynofa/bench/harness"
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
+)
+
+type benchRunCmd struct {
+	Bundle string `arg:"" help:"Bundle."`
+	subject
+	Backends []string      `help:"Several engines, one after the other, instead of --backend." placeholder:"B,..."`
+	Scenario []string      `help:"Scenarios: singlestream, multistream, server, offline." default:"singlestream"`
+	Level    []int         `help:"Levels of the library; default: every one."`
+	Threads  []int         `help:"Threads per inference; for offline, inferences side by side." default:"1"`
+	Duration time.Duration `help:"Least time of each row; MLPerf's rules ask for 10m." default:"5s"`
+	QPS      float64       `name:"qps" help:"Queries a second of server; default: the most that meets the bound, which is searched for."`
+	Bound    time.Duration `help:"What p99 of server may take; default: four inferences."`
+	Layers   bool          `help:"Time the parts of the network, too, in inferences of their own."`
+	Output   string        `short:"o" help:"Result file; it grows as the run goes." default:"out/bench.jsonl"`
+	Pprof    string        `help:"Write the parts as a profile for go tool pprof; implies --layers." placeholder:"FILE"`
+	Seed     uint64        `help:"Of server's random times." default:"1"`
+	JSON     bool          `help:"Print JSON."`
+}
+
+func (c *benchRunCmd) Run(e *env) (err error) {
+	plan := harness.Plan{Levels: c.Level, Threads: c.Threads, Duration: c.Duration, QPS: c.QPS, Bound: c.Bound,
+		Layers: c.Layers || c.Pprof != "", System: os.DirFS("/"), Seed: c.Seed}
+	for _, name := range c.Scenario {
+		s := harness.Scenario(name)
+		if !slices.Contains(harness.Scenarios(), s) {
+			return fmt.Errorf("--scenario %q, expected one of %q", name, harness.Scenarios())
+		}
+		plan.Scenarios = append(plan.Scenarios, s)
+	}
+	if c.Duration <= 0 || c.QPS < 0 || c.Bound < 0 {
+		return fmt.Errorf("--duration %v, --qps %g, --bound %v, expected numbers above zero", c.Duration, c.QPS, c.Bound)
+	}
+	backends := c.Backends
+	if len(backends) == 0 {
+		backends = []string{c.Backend}
+	}
+	if err := makeFolder(c.Output); err != nil {
+		return err
+	}
+	file, err := os.Create(c.Output)
+	if err != nil {
+		return err
+	}
+	defer closing(file, &err)
+	w, err := harness.NewWriter(file, harness.Look(plan.System, version(), time.Now()), plan.Meter)
+	if err != nil {
+		return err
+	}
+	for _, backend := range backends {
+		if err := c.measure(e, backend, plan, w); err != nil {
+			return err
+		}
+	}
+	res, err := harness.ReadFile(c.Output)
+	if err != nil {
+		return err
+	}
+	if c.Pprof != "" {
+		if err := writeFile(c.Pprof, func(w io.Writer) error { return harness.WritePprof(w, res) }); err != nil {
+			return err
+		}
+	}
+	if c.JSON {
+		return harness.WriteJSON(e.stdout, res)
+	}
+	harness.WriteTable(e.stdout, res)
+	e.printf("wrote %s\n", c.Output)
+	return nil
+}
+
+func (c *benchRunCmd) measure(e *env, backend string, plan harness.Plan, w *harness.Writer) (err error) {
+	m, err := harness.Open(c.Bundle, backend, c.Data)
+	if err != nil {
+		return err
+	}
+	defer closing(m, &err)
+	if len(m.Levels()) == 0 {
+		return fmt.Errorf("%s has no levels, expected a library: run dynofa calibrate first", c.Bundle)
+	}
+	if len(plan.Levels) == 0 {
+		for i := range m.Levels() {
+			plan.Levels = append(plan.Levels, i)
+		}
+	}
+	bar := e.progress(len(plan.Scenarios)*len(plan.Levels)*len(plan.Threads), "measure "+m.Backend())
+	plan.Done = func() { _ = bar.Add(1) }
+	err = harness.Run(e.ctx, m, plan, w)
+	return errors.Join(err, bar.Finish())
+}
+
+type benchExportCmd struct {
+	Results []string `arg:"" help:"Result files of bench run."`
+	Format  string   `help:"go (benchstat reads it), json, otava (CSV), gbench (Google Benchmark JSON), gha (github-action-benchmark), pprof or table." default:"go" enum:"go,json,otava,gbench,gha,pprof,table"`
+	Output  string   `short:"o" help:"File to write; default: the terminal." placeholder:"FILE"`
+}
+
+func (c *benchExportCmd) Run(e *env) error {
+	var results []*harness.Result
+	for _, path := range c.Results {
+		r, err := harness.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if r.Truncated {
+			fmt.Fprintf(e.stderr, "%s: the run was killed; its last line is left out\n", path)
+		}
+		results = append(results, r)
+	}
+	write := func(w io.Writer) error { return harness.Export(w, c.Format, results) }
+	if c.Output == "" {
+		return write(e.stdout)
+	}
+	return writeFile(c.Output, write)
+}
+
+// writeFile replaces a file and makes its folder.
+func writeFile(path string, write func(io.Writer) error) error {
+	if err := makeFolder(path); err != nil {
+		return err
+	}
+	return atomicfile.Replace(path, write)
+}
