@@ -129,7 +129,9 @@ func correct(rows []Row) {
 // nil is the first look at all of them. No row gets more than so many pairs.
 func (c *comparer) phase(ctx context.Context, suspects map[*series]bool, most int) error {
 	for round := 1; c.mostPairs()+fewPairs <= most; round++ {
-		if err := c.round(ctx, suspects); err != nil {
+		// Further pairs may not take those that the least number of rounds needs.
+		spare := most - c.mostPairs() - fewPairs*max(1, leastRounds-round+1)
+		if err := c.round(ctx, suspects, min(manyPairs, fewPairs+spare)); err != nil {
 			return err
 		}
 		if c.Done != nil {
@@ -162,8 +164,8 @@ func (c *comparer) mostPairs() int {
 	return pairs
 }
 
-// round starts both sides afresh and lets them take turns.
-func (c *comparer) round(ctx context.Context, only map[*series]bool) (err error) {
+// round starts both sides afresh and lets them take turns, with up to so many pairs.
+func (c *comparer) round(ctx context.Context, only map[*series]bool, manyPairs int) (err error) {
 	c.rounds++
 	var workers [2]*worker
 	defer func() {
@@ -198,7 +200,7 @@ func (c *comparer) round(ctx context.Context, only map[*series]bool) (err error)
 		}
 		best := [2]map[string]*pair{{}, {}}
 		pairs, dirty := 0, 0
-		for pairs < fewPairs || pairs < min(manyPairs, mostPairs-c.mostPairs()) && !(best[0][""].agree() && best[1][""].agree()) {
+		for pairs < fewPairs || pairs < manyPairs && !(best[0][""].agree() && best[1][""].agree()) {
 			pairs++
 			for _, i := range c.rng.Perm(2) {
 				b, err := workers[i].burst(level, c.runs[level], c.Kernels)

@@ -31,10 +31,44 @@ func hodgesLehmann(d, room []float64) float64 {
 	return selected(room)
 }
 
-// selected is the median, for which it puts values in order.
+// selected is the median, the mean of the middle two of an even number, for which it moves values around. Sorting
+// them all would be most of what a comparison computes.
 func selected(values []float64) float64 {
-	slices.Sort(values)
-	return quantile(values, 0.5)
+	middle := len(values) / 2
+	high := nth(values, middle)
+	if len(values)%2 == 1 {
+		return high
+	}
+	return (slices.Max(values[:middle]) + high) / 2
+}
+
+// nth moves the n-th smallest value to its place and no larger one before it (Hoare's selection), and returns it.
+func nth(v []float64, n int) float64 {
+	for low, high := 0, len(v)-1; low < high; {
+		pivot := v[low+(high-low)/2]
+		i, j := low, high
+		for i <= j {
+			for v[i] < pivot {
+				i++
+			}
+			for v[j] > pivot {
+				j--
+			}
+			if i <= j {
+				v[i], v[j] = v[j], v[i]
+				i, j = i+1, j-1
+			}
+		}
+		switch {
+		case n <= j:
+			high = j
+		case n >= i:
+			low = i
+		default:
+			return v[n]
+		}
+	}
+	return v[n]
 }
 
 // shift is the Hodges-Lehmann shift of two samples that are not paired: the median of all differences.

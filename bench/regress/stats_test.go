@@ -36,6 +36,18 @@ func TestSignedRankIsUniform(t *testing.T) {
 	require.InDelta(t, 0.05, float64(hits)/runs, 0.012)
 }
 
+func TestSelectedIsTheMedian(t *testing.T) {
+	rng := rand.New(rand.NewPCG(4, 4))
+	for n := 1; n < 60; n++ {
+		v := make([]float64, n)
+		for i := range v {
+			v[i] = float64(rng.IntN(20)) // with equal ones
+		}
+		want := median(v)
+		require.Equal(t, want, selected(v), "%d values", n)
+	}
+}
+
 func TestHodgesLehmann(t *testing.T) {
 	require.Equal(t, 2.0, hodgesLehmann([]float64{1, 2, 3}, nil))
 	require.InDelta(t, 0.05, hodgesLehmann([]float64{0.04, 0.05, 0.06, 0.05, 0.05, 0.05, 9}, nil), 0.006)

@@ -83,11 +83,11 @@ func logs(values []float64) []float64 {
 	return out
 }
 
-// within says that the row changes by less than the effect for certain.
-func (r *Row) within(l Limits) bool { return r.Low > -l.Effect && r.High < l.Effect }
+// within says that the row changes by less than the effect for certain; a row that was never estimated is not.
+func (r *Row) within(l Limits) bool { return r.Rounds > 0 && r.Low > -l.Effect && r.High < l.Effect }
 
 // precise says that more rounds would not tell more than the limits ask for.
-func (r *Row) precise(l Limits) bool { return r.within(l) || r.High-r.Low <= l.Effect }
+func (r *Row) precise(l Limits) bool { return r.within(l) || r.Rounds > 0 && r.High-r.Low <= l.Effect }
 
 // judge settles the verdict; r.P is corrected by then. A change counts if it is certainly there (the interval
 // leaves zero out and p is below alpha) and may be as large as the effect asked for (the interval reaches it): so a

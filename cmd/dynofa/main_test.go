@@ -23,10 +23,10 @@ import (
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
 
-// TestMain also stands in for the command: where the demo starts itself as its other load, and where a test wants a
-// process of its own.
+// TestMain also stands in for the command: where it starts itself, as the demo's other load or a comparison's worker, and
+// where a test wants a process of its own.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "burn" || os.Getenv("DYNOFA_TEST_COMMAND") != "" {
+	if len(os.Args) > 1 && (os.Args[1] == "burn" || os.Args[1] == "bench") || os.Getenv("DYNOFA_TEST_COMMAND") != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())

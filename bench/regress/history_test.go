@@ -1,0 +1,140 @@
+package regress
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dynofa/dynofa/bench/harness"
+)
+
+// grown is a history of 30 results, the last 12 of them 6 % slower.
+func grown(t *testing.T) (folder string, h *History) {
+	folder = t.TempDir()
+	h, err := OpenHistory(folder, "m")
+	require.NoError(t, err)
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range 30 {
+		ms := 2 * (1 + 0.004*rng.NormFloat64())
+		if i >= 18 {
+			ms *= 1.06
+		}
+		require.NoError(t, h.add(Entry{Time: time.Unix(int64(i), 0), Revision: fmt.Sprintf("r%d", i), MS: map[string]float64{"a": ms, "b": 1 + 0.001*rng.NormFloat64()}}))
+	}
+	return folder, h
+}
+
+func TestHistoryFindsAndAcceptsShifts(t *testing.T) {
+	folder, h := grown(t)
+	s := h.Series(0.02)
+	require.Len(t, s, 2)
+	require.Empty(t, s[1].Shifts)
+	require.Len(t, s[0].Shifts, 1)
+	require.Equal(t, "r18", s[0].Shifts[0].Revision)
+	require.InDelta(t, 0.06, s[0].Shifts[0].Change, 0.005)
+	require.ErrorContains(t, h.Accept("r99", "no such", time.Now()), "expected one that was added")
+	require.NoError(t, h.Accept("r18", "more accurate", time.Now()))
+	again, err := OpenHistory(folder, "m")
+	require.NoError(t, err)
+	require.Equal(t, "more accurate", again.Series(0.02)[0].Shifts[0].Accepted)
+	for _, name := range []string{"h.svg", "h.png"} {
+		f, err := Plot(again.Series(0.02))
+		require.NoError(t, err)
+		path := filepath.Join(folder, name)
+		require.NoError(t, f.Save(path))
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		require.Greater(t, info.Size(), int64(2000))
+	}
+}
+
+// What is there is never changed: the file only grows.
+func TestHistoryIsAppendOnly(t *testing.T) {
+	folder, h := grown(t)
+	before, err := os.ReadFile(filepath.Join(folder, "m", "history.jsonl"))
+	require.NoError(t, err)
+	require.NoError(t, h.Accept("r18", "why", time.Now()))
+	after, err := os.ReadFile(filepath.Join(folder, "m", "history.jsonl"))
+	require.NoError(t, err)
+	require.True(t, bytes.HasPrefix(after, before) && len(after) > len(before))
+}
+
+const goodLine = `{"format":"dynofa-bench-history","version":1,"time":"2026-01-01T00:00:00Z","revision":"r","ms":{"a":1}}` + "\n"
+
+func TestHistoryNamesLineAndReason(t *testing.T) {
+	for text, want := range map[string]string{
+		goodLine + "x\n": "h:2: invalid character",
+		strings.Replace(goodLine, `"version":1`, `"version":2`, 1):                                     "h:1: format \"dynofa-bench-history\", version 2",
+		strings.Replace(goodLine, `{"a":1}`, `{"a":-1}`, 1):                                            "h:1: a takes -1 ms",
+		strings.Replace(goodLine, `"ms":{"a":1}`, `"ms":{}`, 1):                                        "h:1: revision \"r\" with 0 rows",
+		strings.Replace(goodLine, `"revision"`, `"commit"`, 1):                                         `h:1: json: unknown field "commit"`,
+		goodLine + goodLine[:len(goodLine)-1]:                                                          "h:2: the last line has no end",
+		`{"format":"dynofa-bench","version":1,"environment":{"fingerprint":"x"},"meter":"n/a"}` + "\n": "h:1:",
+	} {
+		h := &History{path: "h"}
+		require.ErrorContains(t, h.parse([]byte(text)), want, "%s", text)
+	}
+}
+
+func FuzzHistory(f *testing.F) {
+	f.Add([]byte(goodLine + strings.Replace(goodLine, `"ms":{"a":1}`, `"accepted":"why"`, 1)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		h := &History{path: "fuzz"}
+		if h.parse(data) == nil && len(h.Entries) < 50 {
+			h.Series(0.02)
+		}
+	})
+}
+
+func TestLimitRefusesWhatTheMachineCannotFind(t *testing.T) {
+	folder := t.TempDir()
+	e := &harness.Environment{Fingerprint: "m"}
+	l, err := ReadLimit(folder, e, false)
+	require.NoError(t, err)
+	require.NoError(t, l.Allows(Limits{Effect: 0.001}), "not measured yet")
+	path, err := (&Limit{Format: limitFormat, Version: 1, Environment: *e, Finds: 0.015}).Save(folder)
+	require.NoError(t, err)
+	l, err = ReadLimit(folder, e, false)
+	require.NoError(t, err)
+	require.NoError(t, l.Allows(Limits{Effect: 0.02}))
+	require.ErrorContains(t, l.Allows(Limits{Effect: 0.01}), "expected at least 1.50 %")
+	require.NoError(t, os.WriteFile(path, []byte(`{"format":"other"}`), 0o644))
+	_, err = ReadLimit(folder, e, false)
+	require.ErrorContains(t, err, `format "other"`)
+	require.InDelta(t, 0.0149, rateAtMost(0, 200), 1e-3) // 1 - 0.05^(1/200)
+}
+
+func TestVerdicts(t *testing.T) {
+	l := Limits{Effect: 0.02, Alpha: 0.01}
+	for _, c := range []struct {
+		low, high, p float64
+		want         Verdict
+	}{
+		{-0.01, 0.01, 1, Same},
+		{0.002, 0.015, 1e-5, Same}, // certainly there, certainly small
+		{0.01, 0.03, 1e-5, Regression},
+		{0.01, 0.03, 0.02, Inconclusive},
+		{-0.01, 0.03, 0.3, Inconclusive},
+		{-0.03, -0.01, 1e-5, Improvement},
+	} {
+		r := Row{Rounds: 8, Low: c.low, High: c.high, P: c.p, Change: (c.low + c.high) / 2}
+		r.judge(l)
+		require.Equal(t, c.want, r.Verdict, "%+v", c)
+	}
+	never := Row{}
+	never.judge(l)
+	require.Equal(t, Inconclusive, never.Verdict, "what was never estimated is not the same")
+	r := Row{Verdict: Regression, Change: 0.02}
+	r.confirm(&Row{Change: 0.005}, l)
+	require.Equal(t, Inconclusive, r.Verdict)
+	require.Equal(t, Improvement, overall([]Row{{Verdict: Same}, {Verdict: Improvement}}))
+	require.Equal(t, Inconclusive, overall([]Row{{Verdict: Inconclusive}, {Verdict: Improvement}}))
+	require.Equal(t, Regression, overall([]Row{{Verdict: Inconclusive}, {Verdict: Regression}, {Verdict: Same}}))
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dynofa/dynofa/bench/harness"
+	"github.com/dynofa/dynofa/bench/regress"
+	"github.com/dynofa/dynofa/gofacade/dynofa"
+)
+
+const fashion, fashionTest = "../../models/fashion/fashion.dofa", "../../models/fashion/test"
+
+// benchRun measures the shipped model for a moment and returns the result file.
+func benchRun(t *testing.T, flags ...string) (file, out string) {
+	file = filepath.Join(t.TempDir(), "run.jsonl")
+	args := []string{"bench", "run", fashion, "--data", fashionTest, "-o", file}
+	return file, succeed(t, append(args, flags...)...)
+}
+
+func TestBenchRunEveryScenario(t *testing.T) {
+	file, out := benchRun(t, "--scenario", "singlestream,multistream,server,offline", "--level", "0", "--duration", "20ms", "--qps", "200",
+		"--bound", "1s", "--layers", "--pprof", filepath.Join(t.TempDir(), "p.pb.gz"))
+	for _, s := range harness.Scenarios() {
+		require.Contains(t, out, string(s))
+	}
+	require.Contains(t, out, "energy n/a")
+	require.NotContains(t, out, "MLPerf")
+	r, err := harness.ReadFile(file)
+	require.NoError(t, err)
+	require.Len(t, r.Rows, 4)
+	for i := range r.Rows {
+		m := &r.Rows[i]
+		require.True(t, m.Complete)
+		require.NotEmpty(t, m.Layers.Parts)
+		s := m.Summarize()
+		if m.Scenario == harness.SingleStream {
+			require.GreaterOrEqual(t, s.Queries, 64)
+			require.True(t, s.Valid, "%+v", s)
+			require.GreaterOrEqual(t, s.P90MS, s.MedianMS)
+		}
+		var macs int64
+		for _, p := range m.Layers.Parts {
+			macs += p.MACs
+		}
+		require.Equal(t, m.MACs, macs, "the parts are the whole network")
+	}
+	for _, format := range []string{"go", "json", "otava", "gbench", "gha", "table"} {
+		require.NotEmpty(t, succeed(t, "bench", "export", file, "--format", format), format)
+	}
+}
+
+func TestBenchRunBackendsAndThreads(t *testing.T) {
+	file, out := benchRun(t, "--level", "0,1", "--threads", "1,2", "--duration", "5ms", "--backends", strings.Join(dynofa.Backends(), ","), "--json")
+	var v struct{ Rows []harness.Summary }
+	require.NoError(t, json.Unmarshal([]byte(out), &v))
+	require.Len(t, v.Rows, 4*len(dynofa.Backends()))
+	// The same file is no regression of itself, but five chunks are more than 5 ms has.
+	code, _, errs := command("bench", "compare", file, file)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "measure with a longer --duration")
+}
+
+func TestBenchRefusesWrongInput(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+		return path
+	}
+	file, _ := benchRun(t, "--level", "0", "--duration", "5ms")
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	mixed := write("mixed.jsonl", string(data)+string(data))
+	broken := write("broken.jsonl", strings.Replace(string(data), `"ns":[`, `"ns":[-5,`, 1))
+	text := write("text.jsonl", "BenchmarkX 1 2 ns/op\n")
+	other := write("other.jsonl", strings.Replace(string(data), `"fingerprint":"`, `"fingerprint":"x`, 1))
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"a second header", []string{"export", mixed}},
+		{"broken.jsonl:3: value 0 of the chunk is -5 ns", []string{"compare", file, broken}},
+		{"text.jsonl:1:", []string{"history", "--add", text}},
+		{"expected the same", []string{"compare", file, other}},
+		{"expected two of a kind", []string{"compare", file, fashion}},
+		{"no such file", []string{"compare", "none.jsonl", file}},
+		{`--scenario "x"`, []string{"run", fashion, "--scenario", "x"}},
+		{"--effect 0", []string{"compare", file, file, "--effect", "0"}},
+		{"expected a fingerprint", []string{"history", "--machine", "../x"}},
+		{"expected both or neither", []string{"history", "--accept", "x"}},
+		{"expected one: bench history --add", []string{"history", "--baselines", dir}},
+		{"--comparisons 0", []string{"aa", fashion, "--comparisons", "0"}},
+		{"PART=SHARE", nil},
+	} {
+		args := append([]string{"bench"}, c.args...)
+		if c.args == nil {
+			t.Setenv("DYNOFA_BENCH_SLOW", "all")
+			args = append(args, "worker", fashion)
+		}
+		code, _, errs := command(args...)
+		require.Equal(t, exitUsage, code, "%s", args)
+		require.Contains(t, errs, c.want)
+		require.Equal(t, 1, strings.Count(errs, "\n"), "%s", errs)
+	}
+}
+
+// One comparison of each kind; DYNOFA_BENCH_SLOW makes the second worker slower on purpose.
+func TestBenchCompareBuilds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: no comparison is measured")
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	slow := filepath.Join(t.TempDir(), "slow")
+	require.NoError(t, os.WriteFile(slow, []byte("#!/bin/sh\nDYNOFA_BENCH_SLOW=run=0.2 exec "+self+" \"$@\"\n"), 0o755))
+	compare := func(a, b string) (int, regress.Comparison, string) {
+		code, out, errs := command("bench", "compare", a, b, "--model", fashion, "--data", fashionTest, "--level", "2", "--json", "--baselines", t.TempDir())
+		var c regress.Comparison
+		require.NoError(t, json.Unmarshal([]byte(out), &c), errs)
+		return code, c, errs
+	}
+	code, c, _ := compare(self, slow)
+	require.Equal(t, exitNo, code, "%+v", c)
+	require.Equal(t, regress.Regression, c.Verdict)
+	require.InDelta(t, 0.2, c.Rows[0].Change, 0.1)
+	code, c, _ = compare(fashion, fashion)
+	require.Contains(t, []int{0, exitInconclusive}, code, "%+v", c)
+	require.Contains(t, []regress.Verdict{regress.Same, regress.Inconclusive}, c.Verdict)
+	code, _, errs := command("bench", "compare", "/bin/true", "/bin/true", "--model", fashion)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "does this build have bench worker?")
+}
+
+func TestBenchHistory(t *testing.T) {
+	folder := t.TempDir()
+	file, _ := benchRun(t, "--level", "0", "--duration", "5ms")
+	out := succeed(t, "bench", "history", "--add", file, "--revision", "abc", "--baselines", folder)
+	require.Contains(t, out, "1 results")
+	plot := filepath.Join(folder, "h.svg")
+	out = succeed(t, "bench", "history", "--add", file, "--revision", "def", "--baselines", folder, "--accept", "def", "--why", "known", "--plot", plot, "--json")
+	var s []regress.Series
+	require.NoError(t, json.Unmarshal([]byte(out), &s))
+	require.Equal(t, []string{"abc", "def"}, s[0].Revisions)
+	require.FileExists(t, plot)
+}
+
+func TestBenchSelfTestIsTheGatesFloor(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: no comparison is measured")
+	}
+	folder := t.TempDir()
+	out := succeed(t, "bench", "aa", fashion, "--data", fashionTest, "--level", "0", "--comparisons", "1", "--baselines", folder, "--json")
+	var l regress.Limit
+	require.NoError(t, json.Unmarshal([]byte(out), &l))
+	require.Greater(t, l.Finds, 0.0)
+	code, _, errs := command("bench", "compare", fashion, fashion, "--data", fashionTest, "--effect", "0.001", "--baselines", folder)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "below what this machine finds")
+}
