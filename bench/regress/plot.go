@@ -51,7 +51,7 @@ func plotSeries(s *Series) (*plot.Plot, error) {
 	p := plot.New()
 	p.Title.Text = s.Name
 	p.Y.Label.Text = "ms"
-	p.X.Label.Text = "result"
+	p.X.Tick.Marker = plot.ConstantTicks(revisionTicks(s.Revisions))
 	points := make(plotter.XYs, len(s.MS))
 	low, high := math.Inf(1), math.Inf(-1)
 	for i, v := range s.MS {
@@ -102,6 +102,17 @@ func plotSeries(s *Series) (*plot.Plot, error) {
 		p.Add(labels)
 	}
 	return p, nil
+}
+
+// revisionTicks names some of the revisions, evenly.
+func revisionTicks(revisions []string) []plot.Tick {
+	const named = 10
+	every := (len(revisions) + named - 1) / named
+	var ticks []plot.Tick
+	for i := 0; i < len(revisions); i += every {
+		ticks = append(ticks, plot.Tick{Value: float64(i), Label: fmt.Sprintf("%.10s", revisions[i])})
+	}
+	return ticks
 }
 
 func line(p *plot.Plot, c color.Color, points plotter.XYs) error {
