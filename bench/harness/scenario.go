@@ -346,16 +346,16 @@ func (t *Target) measureLayers(ctx context.Context, duration time.Duration) (*La
 	var parts [][]int64
 	var layers []dynofa.LayerTime
 	for began := time.Now(); len(plain) < least || time.Since(began) < duration/2 && len(plain) < mostRuns; {
-		start := time.Now()
+		start := workTime(began)
 		if err := t.Run(ctx); err != nil {
 			return nil, err
 		}
-		middle := time.Now()
+		middle := workTime(began)
 		var err error
 		if layers, err = t.Profile(ctx); err != nil {
 			return nil, err
 		}
-		plain, timed = append(plain, middle.Sub(start).Nanoseconds()), append(timed, time.Since(middle).Nanoseconds())
+		plain, timed = append(plain, middle-start), append(timed, workTime(began)-middle)
 		if parts == nil {
 			parts = make([][]int64, len(layers))
 		}
@@ -366,7 +366,7 @@ func (t *Target) measureLayers(ctx context.Context, duration time.Duration) (*La
 			parts[i] = append(parts[i], l.Time.Nanoseconds())
 		}
 	}
-	// Others' work only ever adds time: the lower tails differ by what timing costs.
+	// Others' work only ever adds: the lower tails differ by what timing costs.
 	slices.Sort(plain)
 	slices.Sort(timed)
 	out := &Layers{Runs: len(plain), Overhead: float64(quantile(timed, 0.1))/float64(max(1, quantile(plain, 0.1))) - 1}
@@ -376,4 +376,13 @@ func (t *Target) measureLayers(ctx context.Context, duration time.Duration) (*La
 			MACs: l.MACs, NS: median(parts[i])})
 	}
 	return out, nil
+}
+
+// workTime is processor time in nanoseconds, or what has passed since a moment where the system does not tell it. Two
+// kinds of inferences that are each preempted compare by nothing else.
+func workTime(since time.Time) int64 {
+	if cpu := processTime(); cpu > 0 {
+		return cpu
+	}
+	return time.Since(since).Nanoseconds()
 }
