@@ -3,7 +3,7 @@
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo bench bench-gate bench-peers test deps deps-train install fuzz-c lint clean
+.PHONY: help build demo bench bench-gate bench-peers library test deps deps-train install fuzz-c lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,13 @@ bench-gate: ## is this tree slower than revision BASE? exit 0 no, 1 yes, 3 incon
 
 bench-peers: ## measure beside other engines (installs them into bench/peers/.venv); writes docs/performance.md
 	cd bench/peers && go run . -install -markdown ../../docs/performance.md -plot ../../docs/img/peers.svg -json .cache/peers.json
+
+# Where Debian's dataset-fashion-mnist puts it (make deps).
+FASHION_MNIST ?= /usr/share/datasets/fashion-mnist
+
+library: build ## build a library for the shipped supernet on this machine: out/fashion.dofa and out/fashion.work/report.md
+	@mkdir -p out
+	bin/dynofa build models/fashion/fashion.dofa --data $(FASHION_MNIST) --test-split test --networks 300 --min-accuracy 0.915 -o out/fashion.dofa --work out/fashion.work
 
 test: ## everything that CI runs, quick checks first; says what it skips
 	@.ci/test

@@ -24,7 +24,7 @@ type calibrateImagesCmd struct {
 	Bundle  string   `arg:"" help:"Bundle."`
 	Data    string   `required:"" help:"Folder of training images: ImageFolder tree or IDX files." placeholder:"DIR"`
 	Split   string   `help:"Split of the data set." default:"train"`
-	Images  int      `help:"Number of images, from the first on." default:"2000"`
+	Images  int      `help:"Number of images: the first, of an image folder random ones, always the same." default:"2000"`
 	Batch   int      `help:"Images in a batch; each is normalised with its own statistics." default:"100"`
 	Subnet  []string `help:"Sub-network, as JSON or in text form; may be repeated." placeholder:"JSON" sep:"none"`
 	Subnets string   `help:"JSON file with an array \"cases\" of sub-networks." placeholder:"FILE"`
@@ -77,7 +77,7 @@ func (c *calibrateImagesCmd) Run(e *env) (err error) {
 	if part.Data, err = imageio.Identity(ds); err != nil {
 		return err
 	}
-	if ds, err = imageio.Range(ds, part.From*c.Batch, min(part.To*c.Batch, c.Images)); err != nil {
+	if ds, err = imageio.Range(imageio.Mixed(ds), part.From*c.Batch, min(part.To*c.Batch, c.Images)); err != nil {
 		return err
 	}
 	m, err := dynofa.New(contents, nil)

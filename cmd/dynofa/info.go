@@ -80,7 +80,7 @@ func levelTable(s *ofa.Space, levels []bundle.Level) string {
 	for i, l := range levels {
 		top1, ms := "-", "-"
 		if len(l.Accuracy) > 0 {
-			top1 = fmt.Sprintf("%.2f", l.Accuracy[len(l.Accuracy)-1].Top1)
+			top1 = fmt.Sprintf("%.2f", l.Accuracy[0].Top1)
 		}
 		if len(l.Latency) > 0 {
 			ms = fmt.Sprintf("%.3f", l.Latency[len(l.Latency)-1].MedianMS)

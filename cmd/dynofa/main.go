@@ -32,6 +32,7 @@ type cli struct {
 	Predictor predictorCmd `cmd:"" help:"Train an accuracy predictor from measured sub-networks."`
 	Calibrate calibrateCmd `cmd:"" help:"Estimate the batch normalisation of sub-networks and add them to a bundle as levels."`
 	Eval      evalCmd      `cmd:"" help:"Measure top-1 and top-5 accuracy over a data set."`
+	Build     buildCmd     `cmd:"" help:"Make a bundle with a library out of a supernet and training images: measure, learn, search, measure again."`
 	Export    exportCmd    `cmd:"" help:"Write one sub-network as ONNX."`
 	Sim       simCmd       `cmd:"" help:"Play governors through scenarios on a virtual clock: every policy against an oracle."`
 	Demo      demoCmd      `cmd:"" help:"Classify real images at every level, then switch levels while the CPU is taken away."`

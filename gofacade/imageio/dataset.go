@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -131,6 +132,15 @@ func (s *span) At(i int) (Sample, error) {
 		return Sample{}, indexError(i, s.n)
 	}
 	return s.Dataset.At(s.from + i)
+}
+
+// Mixed returns ds in an order that has all classes in front: an image folder, which has one class after another, in a
+// fixed random order, always the same for the same number of images; anything else as it is.
+func Mixed(ds Dataset) Dataset {
+	if _, ok := ds.(*imageFolder); !ok {
+		return ds
+	}
+	return &subset{ds, rand.New(rand.NewPCG(1, uint64(ds.Len()))).Perm(ds.Len())}
 }
 
 // Subset returns the samples of ds that indices names, in that order; an index

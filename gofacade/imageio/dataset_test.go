@@ -365,3 +365,43 @@ type one struct{ sample Sample }
 func (o one) Len() int               { return 1 }
 func (o one) Classes() []string      { return []string{"a", "b"} }
 func (o one) At(int) (Sample, error) { return o.sample, nil }
+
+func TestMixed(t *testing.T) {
+	dir := t.TempDir()
+	for label := range 4 {
+		for i := range 50 {
+			writeFile(t, filepath.Join(dir, fmt.Sprint(label), fmt.Sprint(i, ".png")), []byte("x"))
+		}
+	}
+	ds, err := OpenImageFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mixed, again := Mixed(ds), Mixed(ds)
+	seen, front := map[string]bool{}, map[string]int{}
+	for i := range mixed.Len() {
+		_, err := mixed.At(i) // which is no picture, but says which file it is
+		_, other := again.At(i)
+		if err == nil || err.Error() != other.Error() {
+			t.Fatalf("sample %d is %v and then %v", i, err, other)
+		}
+		seen[err.Error()] = true
+		for label := range 4 {
+			if i < 40 && strings.Contains(err.Error(), filepath.Join(dir, fmt.Sprint(label))+string(filepath.Separator)) {
+				front[fmt.Sprint(label)]++
+			}
+		}
+	}
+	if len(seen) != 200 || len(front) != 4 {
+		t.Errorf("%d of 200 images, classes of the first 40: %v", len(seen), front)
+	}
+	for label, n := range front {
+		if n < 3 {
+			t.Errorf("class %s is %d times among the first 40", label, n)
+		}
+	}
+	idx := one{}
+	if Mixed(idx) != Dataset(idx) {
+		t.Error("another data set is not as it was")
+	}
+}
