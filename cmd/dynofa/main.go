@@ -34,11 +34,12 @@ type cli struct {
 	Eval      evalCmd      `cmd:"" help:"Measure top-1 and top-5 accuracy over a data set."`
 	Build     buildCmd     `cmd:"" help:"Make a bundle with a library out of a supernet and training images: measure, learn, search, measure again."`
 	Export    exportCmd    `cmd:"" help:"Write one sub-network as ONNX."`
+	Govern    governCmd    `cmd:"" help:"Run a governor live on real inferences, under a load of its own making; compare policies."`
 	Sim       simCmd       `cmd:"" help:"Play governors through scenarios on a virtual clock: every policy against an oracle."`
 	Demo      demoCmd      `cmd:"" help:"Classify real images at every level, then switch levels while the CPU is taken away."`
 	Version   versionCmd   `cmd:"" help:"Show the version."`
 	Bench     benchCmd     `cmd:"" help:"Measure, compare and keep a history of speed."`
-	Burn      burnCmd      `cmd:"" hidden:"" help:"Keep a CPU busy; the demo's other load."`
+	Burn      burnCmd      `cmd:"" hidden:"" help:"Keep a CPU busy; the load of govern and demo."`
 }
 
 // env is what verbs get to know of the outside.

@@ -246,10 +246,12 @@ func TestDemo(t *testing.T) {
 	out := filepath.Join(dir, "out")
 	text := succeed(t, "demo", "--bundle", model, "--data", data, "-o", out, "--seconds", "200ms")
 	require.Contains(t, text, "top-1 %")
-	var report liveReport
-	require.NoError(t, readJSON(filepath.Join(out, "trace.json"), &report))
-	require.True(t, slices.ContainsFunc(report.Frames, func(f frame) bool { return f.Loaded }), "the other load never ran")
-	require.True(t, slices.ContainsFunc(report.Frames, func(f frame) bool { return !f.Loaded }))
+	recorded, err := os.ReadFile(filepath.Join(out, "trace.jsonl"))
+	require.NoError(t, err)
+	played, err := parseTrace(recorded)
+	require.NoError(t, err)
+	require.True(t, slices.ContainsFunc(played.frames, func(f frame) bool { return f.Loaded }), "the other load never ran")
+	require.True(t, slices.ContainsFunc(played.frames, func(f frame) bool { return !f.Loaded }))
 	for _, name := range []string{"front.svg", "front.png", "trace.svg", "trace.png"} {
 		info, err := os.Stat(filepath.Join(out, name))
 		require.NoError(t, err)

@@ -2,18 +2,18 @@ package main
 
 import "golang.org/x/sys/unix"
 
-// pinThread keeps the calling thread on the last core it may use and returns its number, or -1.
-func pinThread() int {
+// allowedCores are the cores that the calling thread may use, in order.
+func allowedCores() (cores []int) {
 	var allowed unix.CPUSet
 	if unix.SchedGetaffinity(0, &allowed) != nil {
-		return -1
+		return nil
 	}
-	for core := len(allowed)*64 - 1; core >= 0; core-- {
-		if allowed.IsSet(core) && pinThreadTo(core) {
-			return core
+	for core := range len(allowed) * 64 {
+		if allowed.IsSet(core) {
+			cores = append(cores, core)
 		}
 	}
-	return -1
+	return cores
 }
 
 // pinThreadTo keeps the calling thread on a core and tells whether that worked.

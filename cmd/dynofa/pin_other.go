@@ -2,8 +2,8 @@
 
 package main
 
-// pinThread keeps the calling thread on one core and returns its number: -1, not available here.
-func pinThread() int { return -1 }
+// allowedCores are the cores that the calling thread may use: nobody knows here.
+func allowedCores() []int { return nil }
 
 // pinThreadTo keeps the calling thread on a core and tells whether that worked.
 func pinThreadTo(int) bool { return false }

@@ -128,28 +128,29 @@ func plotFront(levels []measured, images int) figure {
 	return figure{[]*plot.Plot{p}, 10 * vg.Centimeter}
 }
 
-// plotTrace is latency against the deadline, and the level, over time.
-func plotTrace(r liveReport) figure {
-	latency := newPlot("Live run: another load takes the core (shaded)", "", "latency of a frame, ms")
+// plotTrace is latency against the deadline, the level and what the sensors showed, over time.
+func plotTrace(t *trace) figure {
+	deadlineMS, levels := t.head.DeadlineMS, len(t.head.Levels)
+	latency := newPlot(t.head.Policy+": a load runs in the shaded time", "", "latency of a frame, ms")
 	level := newPlot("", "time, s", "level")
 	var points, late, steps plotter.XYs
-	highest := r.DeadlineMS
-	for _, f := range r.Frames {
+	highest := deadlineMS
+	for _, f := range t.frames {
 		highest = max(highest, f.LatencyMS)
 		at := plotter.XY{X: f.Seconds, Y: f.LatencyMS}
-		if f.LatencyMS > r.DeadlineMS {
+		if f.LatencyMS > deadlineMS {
 			late = append(late, at)
 		} else {
 			points = append(points, at)
 		}
 		steps = append(steps, plotter.XY{X: f.Seconds, Y: float64(f.Level)})
 	}
-	if len(r.Frames) == 0 {
+	if len(t.frames) == 0 {
 		return figure{[]*plot.Plot{latency, level}, 14 * vg.Centimeter}
 	}
-	end := r.Frames[len(r.Frames)-1].Seconds
-	shade(latency, r, highest*1.3)
-	shade(level, r, float64(len(r.Levels)))
+	end := t.frames[len(t.frames)-1].Seconds
+	shade(latency, t, highest*1.3)
+	shade(level, t, float64(levels))
 	for _, s := range []struct {
 		xys   plotter.XYs
 		color color.Color
@@ -164,7 +165,7 @@ func plotTrace(r liveReport) figure {
 		latency.Add(dots)
 		latency.Legend.Add(s.name, dots)
 	}
-	deadline, err := plotter.NewLine(plotter.XYs{{X: 0, Y: r.DeadlineMS}, {X: end, Y: r.DeadlineMS}})
+	deadline, err := plotter.NewLine(plotter.XYs{{X: 0, Y: deadlineMS}, {X: end, Y: deadlineMS}})
 	must(err)
 	deadline.Color, deadline.Dashes = alert, []vg.Length{4, 3}
 	latency.Add(deadline)
@@ -175,10 +176,50 @@ func plotTrace(r liveReport) figure {
 	must(err)
 	line.StepStyle, line.Color = plotter.PostStep, ink
 	level.Add(line)
-	level.Y.Min, level.Y.Max = -0.3, float64(len(r.Levels))-0.7
-	level.Y.Tick.Marker = plot.ConstantTicks(levelTicks(len(r.Levels)))
-	latency.X.Min, latency.X.Max, level.X.Min, level.X.Max = 0, end, 0, end
-	return figure{[]*plot.Plot{latency, level}, 14 * vg.Centimeter}
+	level.Y.Min, level.Y.Max = -0.3, float64(levels)-0.7
+	level.Y.Tick.Marker = plot.ConstantTicks(levelTicks(levels))
+	f := figure{[]*plot.Plot{latency, level}, 14 * vg.Centimeter}
+	if s := plotSensors(t); s != nil {
+		f.plots, f.height = append(f.plots, s), 19*vg.Centimeter
+		level.X.Label.Text = ""
+	}
+	for _, p := range f.plots {
+		p.X.Min, p.X.Max = 0, end
+	}
+	return f
+}
+
+// plotSensors draws the sensors that are shares and that changed, or nothing.
+func plotSensors(t *trace) *plot.Plot {
+	p := newPlot("", "time, s", "sensors, share")
+	colors := []color.Color{ink, alert, color.RGBA{0x2e, 0x86, 0x4b, 0xff}, color.RGBA{0x8e, 0x5a, 0xa8, 0xff}, color.RGBA{0xb9, 0x77, 0x0e, 0xff}, color.Gray{0x60}}
+	n := 0
+	shade(p, t, 1.5)
+	for _, name := range []string{"Contention", "Pressure", "Steal", "Throttled", "Clock", "GPUClock", "GPULoad"} {
+		var xys plotter.XYs
+		changed := false
+		for _, f := range t.frames {
+			if v, ok := f.Sensors[name]; ok {
+				changed = changed || len(xys) > 0 && v != xys[0].Y
+				xys = append(xys, plotter.XY{X: f.Seconds, Y: v})
+			}
+		}
+		if !changed {
+			continue
+		}
+		line, err := plotter.NewLine(xys)
+		must(err)
+		line.StepStyle, line.Color = plotter.PostStep, colors[n%len(colors)]
+		p.Add(line)
+		p.Legend.Add(name, line)
+		n++
+	}
+	if n == 0 {
+		return nil
+	}
+	p.Legend.Top = true
+	p.Y.Min, p.Y.Max = 0, 1.5 // room for the legend
+	return p
 }
 
 func levelTicks(n int) []plot.Tick {
@@ -190,9 +231,9 @@ func levelTicks(n int) []plot.Tick {
 }
 
 // shade marks the time in which the other load ran.
-func shade(p *plot.Plot, r liveReport, top float64) {
+func shade(p *plot.Plot, t *trace, top float64) {
 	from, to := -1.0, -1.0
-	for _, f := range r.Frames {
+	for _, f := range t.frames {
 		if f.Loaded {
 			if from < 0 {
 				from = f.Seconds

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,7 +14,7 @@ import (
 )
 
 type simCmd struct {
-	Scenarios []string `arg:"" optional:"" help:"Scenario files, or traces recorded by dynofa demo; default: the suite G0 to G15." placeholder:"SCENARIO.json"`
+	Scenarios []string `arg:"" optional:"" help:"Scenario files, or traces recorded by dynofa govern or demo; default: the suite G0 to G15." placeholder:"SCENARIO.json"`
 	Policy    []string `help:"Policy to play; may be repeated; default: all." placeholder:"NAME"`
 	Seeds     int      `help:"Runs of each policy in each scenario, with noise of their own." default:"30"`
 	Bundle    string   `help:"Take the levels from a bundle's record, scaled so that the slowest takes as long as the scenario's." placeholder:"M.dofa"`
@@ -63,10 +62,12 @@ func (c *simCmd) scenarios() ([]*sim.Scenario, error) {
 		if err != nil {
 			return nil, err
 		}
-		var recording struct{ Frames []json.RawMessage }
 		var s *sim.Scenario
-		if json.Unmarshal(data, &recording) == nil && recording.Frames != nil {
-			s, err = sim.Replay(filepath.Base(path), bytes.NewReader(data))
+		if isTrace(data) {
+			var t *trace
+			if t, err = parseTrace(data); err == nil {
+				s, err = t.scenario(filepath.Base(path))
+			}
 		} else {
 			s, err = sim.Parse(bytes.NewReader(data))
 		}
