@@ -40,13 +40,16 @@ var rules = map[string][]string{
 	"governor": {"governor", "gofacade/atomicfile", "gofacade/ofa", "gofacade/bundle", "gofacade/imageio"},
 	"bench":    {"bench", "governor", "gofacade", "cuda", "native", "kernels"},
 	"cmd":      {"cmd", "bench", "governor", "gofacade"},
+	// Without the facade: a program in C brings its own engine, and two of them would not link.
+	"cmd/libdynofa_governor": {"governor"},
 
 	"models":      {"models", "gofacade"},
 	"third_party": {},
 }
 
-// cgo lists the folders whose files may say import "C".
-var cgo = []string{"gofacade/internal/capi", "native", "kernels", "cuda", "governor/sensor/nvml"}
+// cgo lists the folders whose files may say import "C". All call C but cmd/libdynofa_governor, which C calls: a library
+// for C can only be exported with cgo, and the governor itself stays without.
+var cgo = []string{"gofacade/internal/capi", "native", "kernels", "cuda", "governor/sensor/nvml", "cmd/libdynofa_governor"}
 
 // source is what one Go file imports.
 type source struct {
@@ -132,6 +135,8 @@ func TestViolationsAreFound(t *testing.T) {
 		{"bench on what is below", file("bench/harness/a.go", "@/governor", "@/gofacade/dynofa", "@/kernels/ref"), 0},
 		{"bench on cmd", file("bench/harness/a.go", "@/cmd/dynofa"), 1},
 		{"cmd", file("cmd/dynofa/a.go", "@/bench/harness", "@/governor/library", "@/gofacade/dynofa"), 0},
+		{"the governor for C", file("cmd/libdynofa_governor/a.go", "C", "@/governor/policy", "@/governor/sensor"), 0},
+		{"the governor for C on an engine", file("cmd/libdynofa_governor/a.go", "@/gofacade/dynofa"), 1},
 		{"cmd past the facade", file("cmd/dynofa/a.go", "@/native", "C"), 2},
 		{"models on the facade", file("models/fashion/testset/main.go", "@/gofacade/imageio"), 0},
 		{"models on the governor", file("models/fashion/testset/main.go", "@/governor"), 1},

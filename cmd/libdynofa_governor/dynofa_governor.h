@@ -1,0 +1,83 @@
+/* The governor of dynofa for programs in C: which level to run next, so that deadlines hold.
+ *
+ *   dynofa_governor g = 0;
+ *   char why[200];
+ *   if (dynofa_governor_new(&config, &g, why, sizeof why) != DYNOFA_GOVERNOR_OK) puts(why);
+ *   for (;;) {
+ *       int32_t level = dynofa_governor_next(g);
+ *       dynofa_session_select(session, (uint32_t)level);
+ *       ... run and measure ...
+ *       dynofa_governor_observe(g, milliseconds);
+ *   }
+ *   dynofa_governor_free(&g);
+ *
+ * Next and Observe of one governor are called in turn, by one thread at a time; other calls by any.
+ * The library holds a Go runtime: it starts threads of its own at load and installs signal handlers
+ * where the program has none. */
+#ifndef DYNOFA_GOVERNOR_H
+#define DYNOFA_GOVERNOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A governor; 0 is none. Handles are not used again. */
+typedef uint64_t dynofa_governor;
+
+/* New values are appended, old ones keep theirs. */
+enum {
+    DYNOFA_GOVERNOR_OK = 0,
+    DYNOFA_GOVERNOR_E_HANDLE = -1, /* no such governor */
+    DYNOFA_GOVERNOR_E_ARGUMENT = -2
+};
+
+/* What was measured of a level, on the undisturbed machine. Levels may come in any order. */
+typedef struct {
+    double accuracy;   /* percent */
+    double latency_ms; /* median */
+} dynofa_governor_level;
+
+typedef struct {
+    uint32_t struct_size; /* sizeof(dynofa_governor_config) */
+    uint32_t level_count;
+    const dynofa_governor_level *levels; /* read during the call only */
+    double deadline_ms;
+    double probability;  /* that an inference meets the deadline; 0 for 0.95 */
+    double min_accuracy; /* percent; 0 for none */
+    const char *policy;  /* NULL for the project's own, "steady" */
+    uint32_t threads;    /* of the inferences; 0 for 1 */
+    uint32_t sensors;    /* 1: read this machine's sensors in the background */
+} dynofa_governor_config;
+
+#ifndef DYNOFA_GOVERNOR_TYPES_ONLY /* the library's own source gets them from Go */
+
+/* Makes a governor. On an error, *out is 0 and error, of so many bytes, holds a sentence. */
+int32_t dynofa_governor_new(const dynofa_governor_config *config, dynofa_governor *out, char *error,
+                            size_t error_size);
+
+/* The level to run now, or DYNOFA_GOVERNOR_E_HANDLE. Allocates nothing. */
+int32_t dynofa_governor_next(dynofa_governor g);
+
+/* Takes in how long the inference took that the last call of next decided. Allocates nothing.
+ * Anything but a time above zero is DYNOFA_GOVERNOR_E_ARGUMENT and not taken in. */
+int32_t dynofa_governor_observe(dynofa_governor g, double latency_ms);
+
+/* The constraint that the last decision had to give up: 0 none, 1 power, 2 accuracy, 3 latency. */
+int32_t dynofa_governor_gave_up(dynofa_governor g);
+
+/* Changes what is asked for, from the next call of next on. On an error all stays as it was. */
+int32_t dynofa_governor_constrain(dynofa_governor g, double deadline_ms, double probability,
+                                  double min_accuracy, char *error, size_t error_size);
+
+/* Ends a governor and its sensors, and sets *g to 0. NULL and 0 are fine. */
+void dynofa_governor_free(dynofa_governor *g);
+
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,132 @@
+// Command libdynofa_governor is the governor as a C library, built with -buildmode=c-archive or c-shared. Its header is
+// dynofa_governor.h.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dynofa/dynofa/governor"
+	"github.com/dynofa/dynofa/governor/policy"
+	"github.com/dynofa/dynofa/governor/sensor"
+)
+
+func main() {} // of a library is never called
+
+// instance is a governor that C holds a handle of.
+type instance struct {
+	governor *governor.Governor
+	sensors  *sensor.Sampler // nil: none
+	gaveUp   atomic.Uint32
+}
+
+// table is the governors by handle: C cannot hold pointers of Go. A lookup allocates nothing.
+type table struct {
+	mu   sync.RWMutex
+	list map[uint64]*instance
+	last uint64
+}
+
+var errHandle = errors.New("no such governor")
+
+func (t *table) get(handle uint64) *instance {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.list[handle]
+}
+
+// settings are a dynofa_governor_config.
+type settings struct {
+	levels      []governor.Level
+	threads     int
+	policy      string
+	sensors     bool
+	constraints governor.Constraints
+}
+
+func (t *table) add(s settings) (uint64, error) {
+	if s.policy == "" {
+		s.policy = "steady"
+	}
+	all := policy.All()
+	i := slices.IndexFunc(all, func(p policy.Entry) bool { return p.Name == s.policy && !p.Restart })
+	if i < 0 {
+		var names []string
+		for _, p := range all {
+			if !p.Restart {
+				names = append(names, p.Name)
+			}
+		}
+		return 0, fmt.Errorf("policy %.40q, expected one of %s", s.policy, strings.Join(names, ", "))
+	}
+	profile := &governor.Profile{Levels: s.levels, Configurations: []governor.Configuration{{Threads: max(1, s.threads)}}}
+	if err := profile.Check(); err != nil { // the estimators rely on it
+		return 0, err
+	}
+	started := time.Now()
+	clock := func() time.Duration { return time.Since(started) }
+	estimator, decides := all[i].New(profile)
+	config := governor.Config{Profile: profile, Estimator: estimator, Policy: decides, Constraints: s.constraints, Now: clock}
+	n := &instance{}
+	if s.sensors {
+		n.sensors = sensor.Open(sensor.Config{Clock: clock})
+		config.Hardware = n.sensors.Hardware
+	}
+	var err error
+	if n.governor, err = governor.New(config); err != nil {
+		return 0, errors.Join(err, n.close())
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last++
+	if t.list == nil {
+		t.list = map[uint64]*instance{}
+	}
+	t.list[t.last] = n
+	return t.last, nil
+}
+
+func (t *table) remove(handle uint64) {
+	t.mu.Lock()
+	n := t.list[handle]
+	delete(t.list, handle)
+	t.mu.Unlock()
+	if n != nil {
+		_ = n.close()
+	}
+}
+
+func (n *instance) close() error {
+	if n.sensors == nil {
+		return nil
+	}
+	return n.sensors.Close()
+}
+
+func (n *instance) next() int {
+	d := n.governor.Next()
+	n.gaveUp.Store(uint32(d.GaveUp))
+	return d.Level
+}
+
+// milliseconds is a time of C; false unless it is one that can be.
+func milliseconds(ms float64) (time.Duration, bool) {
+	if !(ms > 0 && ms <= 24*3600e3) {
+		return 0, false
+	}
+	return time.Duration(math.Ceil(ms * 1e6)), true
+}
+
+func constraints(deadline, probability, minAccuracy float64) (governor.Constraints, error) {
+	d, ok := milliseconds(deadline)
+	if !ok {
+		return governor.Constraints{}, fmt.Errorf("deadline_ms is %v, expected more than zero and at most a day", deadline)
+	}
+	return governor.Constraints{Deadline: d, Probability: probability, MinAccuracy: minAccuracy}, nil
+}
