@@ -275,7 +275,7 @@ func (l *live) load(m *dynofa.Model, subnets []ofa.Subnet, data imageio.Dataset)
 
 // describe makes the profile of frames from that of images.
 func (l *live) describe(m *dynofa.Model, subnets []ofa.Subnet, accuracy []float64, latency [][]time.Duration, configurations []governor.Configuration) {
-	l.profile = &governor.Profile{Configurations: configurations}
+	l.profile = &governor.Profile{Configurations: configurations, Cores: float64(len(allowedCores()))}
 	l.head = traceHead{Trace: traceVersion, Engine: l.session.Backend(), Model: describe(m.Space()), Images: l.images, Labels: l.labels != nil,
 		Configurations: configurations, Load: []string{}}
 	for i, list := range latency {
@@ -404,9 +404,10 @@ func (e *env) compare(policies []policy.Entry, runs []liveMetrics, repeat int) {
 				return "never"
 			}
 			slices.Sort(list)
-			text := fmt.Sprintf(format+" ("+format+" to "+format+")", list[len(list)/2], list[0], list[len(list)-1])
+			median := (list[(len(list)-1)/2] + list[len(list)/2]) / 2
+			text := fmt.Sprintf(format+" ("+format+" to "+format+")", median, list[0], list[len(list)-1])
 			if never > 0 {
-				text = fmt.Sprintf(format+", never %d", list[len(list)/2], never)
+				text = fmt.Sprintf(format+", never %d", median, never)
 			}
 			return text
 		}
