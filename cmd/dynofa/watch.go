@@ -119,7 +119,7 @@ func (w *watcher) frame(f *frame, h *governor.Hardware) {
 	w.last = &w.copied
 }
 
-// metrics are counters in the text format of Prometheus. Its client library would bring eight modules for these few
+// metrics are counters in the text format of Prometheus. Its client library would bring several modules for these few
 // lines.
 type metrics struct {
 	frames, late, switches, gaveUp atomic.Uint64

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -82,26 +81,6 @@ func TestNoise(t *testing.T) {
 	require.InEpsilon(t, 4, squares/float64(count)/(mean*mean)-1, 0.05)
 }
 
-func TestReplay(t *testing.T) {
-	var text strings.Builder
-	text.WriteString(`{"deadline_ms": 20, "levels": ["a", "b"], "frames": [`)
-	for i := range 100 {
-		latency := 10 * (1 + i%2)
-		if i >= 50 {
-			latency = latency * 3 / 2
-		}
-		fmt.Fprintf(&text, `{"seconds": %g, "level": %d, "latency_ms": %d, "loaded": false, "correct": %d, "images": 10},`, float64(i)*0.02, i%2, latency, 8+i%2)
-	}
-	s, err := Replay("trace", strings.NewReader(strings.TrimSuffix(text.String(), ",")+"]}"))
-	require.NoError(t, err)
-	require.Equal(t, []Level{{80, []float64{10}, nil}, {90, []float64{20}, nil}}, s.Levels)
-	tables, err := Run([]*Scenario{s}, ours(), 1)
-	require.NoError(t, err)
-	require.Less(t, tables[0].Rows[1].Miss.Mean, 5.0)
-	_, err = Replay("short", strings.NewReader(`{"frames": []}`))
-	require.ErrorContains(t, err, "0 frames, expected 2")
-}
-
 func TestRefusals(t *testing.T) {
 	const good = `"name": "x", "about": "", "length_ms": 1000, "constraints": {"deadline_ms": 60}, "noise": {"sigma": 0}`
 	_, err := Parse(strings.NewReader("{" + good + "}"))
@@ -152,9 +131,4 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
-}
-
-func FuzzReplay(f *testing.F) {
-	f.Add(`{"deadline_ms": 20, "frames": [{"seconds": 0, "level": 0, "latency_ms": 10}, {"seconds": 0.1, "level": 1, "latency_ms": 10}]}`)
-	f.Fuzz(func(_ *testing.T, text string) { _, _ = Replay("x", strings.NewReader(text)) })
 }
