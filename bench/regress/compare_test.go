@@ -72,6 +72,9 @@ func fake(mode string) int {
 }
 
 func fakeSide(t *testing.T, mode string) *Side {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: starts itself, which an emulator cannot")
+	}
 	self, err := os.Executable()
 	require.NoError(t, err)
 	return &Side{Name: mode, Argv: []string{self}, Env: []string{"REGRESS_FAKE=" + mode}}
