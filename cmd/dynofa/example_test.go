@@ -35,7 +35,7 @@ func Example() {
 	}
 	g, err := governor.New(governor.Config{
 		Profile: profile, Estimator: estimator.New(profile, nil), Policy: steady.New(nil),
-		Constraints: governor.Constraints{Deadline: time.Second}, // generous: the most accurate level always fits
+		Constraints: governor.Constraints{Deadline: time.Minute}, // generous: the most accurate level always fits
 	})
 	if err != nil {
 		log.Fatal(err)
