@@ -14,6 +14,7 @@ import (
 
 	"github.com/dynofa/dynofa/gofacade/ofa"
 	"github.com/dynofa/dynofa/governor/library/latency"
+	"github.com/dynofa/dynofa/governor/library/predictor"
 )
 
 // Engine is what runs networks. It belongs to the goroutine that calls [Run].
@@ -468,9 +469,7 @@ func (m *meter) prove(ctx context.Context, t *latency.Table, p *partial) (*laten
 		proof.MeanError += e / float64(len(networks))
 		proof.Worst = max(proof.Worst, e)
 	}
-	if rank := spearman(predictions, measurements); !math.IsNaN(rank) { // several networks, not all alike
-		proof.Rank = rank
-	}
+	proof.Rank = predictor.Spearman(predictions, measurements)
 	return proof, compared, nil
 }
 

@@ -3,8 +3,6 @@ package profile
 import (
 	"math"
 	"slices"
-
-	"gonum.org/v1/gonum/stat"
 )
 
 // sample is one value that something else may have disturbed.
@@ -55,36 +53,4 @@ func interval(sorted []float64) (low, high float64, ok bool) {
 	}
 	rank := int(float64(n)/2 - 0.98*math.Sqrt(float64(n)))
 	return sorted[rank], sorted[n-1-rank], true
-}
-
-// spearman is the correlation of the ranks of two lists.
-func spearman(a, b []float64) float64 { return stat.Correlation(ranks(a), ranks(b), nil) }
-
-// ranks gives equal values the mean of their ranks.
-func ranks(v []float64) []float64 {
-	order := make([]int, len(v))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(i, j int) int {
-		switch {
-		case v[i] < v[j]:
-			return -1
-		case v[i] > v[j]:
-			return 1
-		}
-		return 0
-	})
-	rank := make([]float64, len(v))
-	for from := 0; from < len(order); {
-		to := from + 1
-		for to < len(order) && v[order[to]] == v[order[from]] {
-			to++
-		}
-		for _, i := range order[from:to] {
-			rank[i] = float64(from+to-1) / 2
-		}
-		from = to
-	}
-	return rank
 }
