@@ -43,7 +43,7 @@ type buildCmd struct {
 	Batch       int     `help:"Images in a batch; each is normalised with its own statistics." default:"100"`
 	Candidates  int     `help:"Limits of latency to search below, for each device." default:"24"`
 	Levels      int     `help:"Levels for each device, at most." default:"8"`
-	Gap         float64 `help:"Points of accuracy between levels, at least." default:"0.2"`
+	Gap         float64 `help:"Points of accuracy between levels, at least." default:"0.3"`
 	MinAccuracy float64 `help:"Smallest accuracy of a level, a fraction." placeholder:"A"`
 	Seed        uint64  `help:"Seed of the sample and the search." default:"1"`
 	JSON        bool    `help:"Print the report as JSON."`

@@ -376,9 +376,12 @@ func TestShippedLibrary(t *testing.T) {
 	levels := b.Levels()
 	require.GreaterOrEqual(t, len(levels), 6)
 	for i, l := range levels {
+		require.Len(t, l.Accuracy, 2, "test images, and those that chose the levels")
 		require.Equal(t, 10000, l.Accuracy[0].Images)
 		if i > 0 {
-			require.Greater(t, l.Accuracy[0].Top1, levels[i-1].Accuracy[0].Top1, "level %d", i)
+			require.Greater(t, l.Accuracy[1].Top1, levels[i-1].Accuracy[1].Top1, "level %d", i)
+			// Test images chose nothing, so neighbours may be the other way round, by less than a standard error.
+			require.Greater(t, l.Accuracy[0].Top1, levels[i-1].Accuracy[0].Top1-0.25, "level %d", i)
 			require.Greater(t, l.Latency[0].MedianMS, levels[i-1].Latency[0].MedianMS, "level %d", i)
 		}
 	}

@@ -1,17 +1,18 @@
 #!/bin/sh
-# Turns trained weights into the shipped bundle: import, calibrate the levels, measure them, and check the result
-# against PyTorch's logits. Usage: models/fashion/build.sh [WEIGHTS.safetensors] from the repository's root.
+# Turns trained weights into the shipped bundle: import, a library measured on this machine (an hour on two cores; it
+# may be stopped and goes on), and a check against PyTorch's logits. Usage, from the repository's root:
+# models/fashion/build.sh [WEIGHTS.safetensors]
 set -eu
 
 here=models/fashion
 weights=${1:-$here/work/fashion.safetensors}
 data=${FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
-device=${DEVICE:-"$(uname -m), $(nproc) cores"}
 
-go build -o bin/dynofa ./cmd/dynofa
+make build
 go run ./$here/testset "$data" $here/test
-bin/dynofa import "$weights" -o $here/fashion.dofa --labels $here/labels.txt
-bin/dynofa calibrate $here/fashion.dofa --data "$data" --images 2000 --batch 100 --subnets $here/levels.json
-bin/dynofa eval $here/fashion.dofa --data "$data" --record --device "$device"
-bin/dynofa verify $here/fashion.dofa $here/golden.json
+mkdir -p $here/work
+bin/dynofa import "$weights" -o $here/work/supernet.dofa --labels $here/labels.txt
+make library FASHION_MNIST="$data" MODEL=$here/work/supernet.dofa LIBRARY=$here/work/fashion.dofa
+bin/dynofa verify $here/work/fashion.dofa $here/golden.json
+cp $here/work/fashion.dofa $here/fashion.dofa
 bin/dynofa info $here/fashion.dofa

@@ -1,9 +1,9 @@
-"""Classes that torch predicts for all test images with each of a list of sub-networks.
+"""Classes that torch predicts for all test images with each level of a bundle.
 
 Every sub-network is extracted, its BN statistics are re-calibrated on the first 2,000 training
 images in file order (batches of 100), and the 10,000 test images are classified in float32.
 
-python predictions.py work/fashion.safetensors levels.json --out predictions.json
+python predictions.py work/fashion.safetensors fashion.dofa --out predictions.json
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ CALIBRATION_IMAGES, CALIBRATION_BATCH, BATCH = 2000, 100, 250
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("weights", type=Path)
-    p.add_argument("levels", type=Path, help='JSON {"cases": [{"ks", "e", "d", "r"}, ...]}')
+    p.add_argument("bundle", type=Path, help="bundle whose levels are meant")
     p.add_argument("--data", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     p.add_argument("--out", type=Path, default=Path("predictions.json"))
     args = p.parse_args()
 
     weights, header = subnet.load(args.weights)
     space = header["space"]
-    levels = [Config.from_dict(c) for c in json.loads(args.levels.read_text())["cases"]]
+    _, library = subnet.load(args.bundle)
+    levels = [Config.from_dict(level["subnet"]) for level in library["library"]]
     sides = sorted({c.r for c in levels})
     train = data.load(args.data, "train", sides).range(0, CALIBRATION_IMAGES)
     test = data.load(args.data, "test", sides)
