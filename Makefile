@@ -3,15 +3,20 @@
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
+comma := ,
 .PHONY: help build demo bench bench-gate bench-peers library test deps deps-train install fuzz-c lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # go build knows best what is out of date. Where git cannot tell the revision, the command goes without it.
+buildvcs = $(if $(shell git rev-parse -q --verify HEAD 2>/dev/null),,-buildvcs=false)
+# Where NVIDIA's driver is, the command reads it: governor/sensor/README.md says why not everywhere.
+NVML ?= $(shell ldconfig -p 2>/dev/null | grep -o -m 1 'libnvidia-ml\.so\.1')
+
 build: ## build bin/dynofa
 	@mkdir -p bin
-	go build $(if $(shell git rev-parse -q --verify HEAD 2>/dev/null),,-buildvcs=false) -o bin/dynofa ./cmd/dynofa
+	$(if $(NVML),CGO_CFLAGS="-O2 -g -Wno-deprecated-declarations" )go build $(if $(NVML),-tags nvml -ldflags=-extldflags=-Wl$(comma)-z$(comma)lazy )$(buildvcs) -o bin/dynofa ./cmd/dynofa
 
 demo: build ## classify real images at every level, then govern live under contention
 	bin/dynofa demo
