@@ -6,13 +6,12 @@
 package library
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 
 	"github.com/dynofa/dynofa/gofacade/ofa"
+	"github.com/dynofa/dynofa/governor/library/internal/jsonlist"
 	"github.com/dynofa/dynofa/governor/library/latency"
 	"github.com/dynofa/dynofa/governor/library/predictor"
 )
@@ -63,83 +62,22 @@ func score(to *Scored, s *ofa.Space, p *predictor.Predictor, t *latency.Table, n
 
 // Limits of a file of Subnets; the largest Space has 1024 slots.
 const (
-	maxSpecsBytes = 64 << 20
+	maxSpecs      = 1 << 20
 	maxSpecsSlots = 1024
 )
 
 // ReadSpecs reads Subnets from JSON with a top-level array "cases" of them. Other keys, of the top level and of
-// the cases, are ignored. At most 64 MiB are read. The error names the index of the case and its field. Whether a
-// Space offers the Subnets is not checked.
+// the cases, are ignored. At most 64 MiB and a million Subnets are read. The error names the index of the case and its
+// field. Whether a Space offers the Subnets is not checked.
 func ReadSpecs(r io.Reader) ([]ofa.Subnet, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxSpecsBytes+1))
-	if err == nil && len(data) > maxSpecsBytes {
-		err = fmt.Errorf("larger than %d bytes", maxSpecsBytes)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("library: specs: %w", err)
-	}
-	subnets, err := parseSpecs(json.NewDecoder(bytes.NewReader(data)))
-	if err != nil {
-		return nil, fmt.Errorf("library: specs: %w", err)
-	}
-	return subnets, nil
-}
-
-func parseSpecs(d *json.Decoder) ([]ofa.Subnet, error) {
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, errors.New(`expected a JSON object with an array "cases"`)
-	}
-	var subnets []ofa.Subnet
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return nil, err
-		}
-		if key != "cases" {
-			var skipped json.RawMessage
-			if err := d.Decode(&skipped); err != nil {
-				return nil, fmt.Errorf("%.60q: %w", key, err)
-			}
-			continue
-		}
-		if subnets != nil {
-			return nil, errors.New(`"cases" is given twice`)
-		}
-		if subnets, err = parseCases(d); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := d.Token(); err != nil { // the closing brace
-		return nil, fmt.Errorf("the object does not end: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more text after the JSON object")
-	}
-	if subnets == nil {
-		return nil, errors.New(`no "cases", expected an array of sub-networks at the top level`)
-	}
-	return subnets, nil
-}
-
-// parseCases reads one case at a time, so that memory follows what is legal and not what is there.
-func parseCases(d *json.Decoder) ([]ofa.Subnet, error) {
-	if t, err := d.Token(); err != nil || t != json.Delim('[') {
-		return nil, fmt.Errorf(`"cases" is %v, expected an array of sub-networks`, t)
-	}
-	subnets := []ofa.Subnet{}
-	for d.More() {
-		var n ofa.Subnet
-		err := d.Decode(&n)
-		if err == nil {
+	subnets, err := jsonlist.Read(r, "cases", maxSpecs, func(d *json.Decoder) (n ofa.Subnet, err error) {
+		if err = d.Decode(&n); err == nil {
 			err = checkLists(n)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("cases[%d]: %w", len(subnets), err)
-		}
-		subnets = append(subnets, n)
-	}
-	if _, err := d.Token(); err != nil { // the closing bracket
-		return nil, fmt.Errorf("cases[%d]: the array does not end: %w", len(subnets), err)
+		return n, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("library: specs: %w", err)
 	}
 	return subnets, nil
 }

@@ -349,7 +349,7 @@ func TestReadPairs(t *testing.T) {
 	}
 	_, err = ReadPairs(iotest.ErrReader(os.ErrClosed))
 	require.ErrorIs(t, err, os.ErrClosed)
-	_, err = ReadPairs(io.MultiReader(strings.NewReader(`{"pairs":[]}`), strings.NewReader(strings.Repeat(" ", maxPairsBytes))))
+	_, err = ReadPairs(io.MultiReader(strings.NewReader(`{"pairs":[]}`), strings.NewReader(strings.Repeat(" ", 64<<20))))
 	require.ErrorContains(t, err, "larger than 67108864 bytes")
 }
 
