@@ -5,6 +5,7 @@ import "time"
 // Condition tells whether a Reading has a value and, if not, why. The zero value is Missing: what nobody has read is not zero.
 type Condition uint8
 
+// The conditions of a Reading; only Valid has a value.
 const (
 	Missing     Condition = iota // the source is not there (now); it may appear later
 	Unsupported                  // the source is there and says that it cannot tell

@@ -460,7 +460,7 @@ func (e *env) summary(t *trace) {
 		name string
 		in   func(i int, f *frame) bool
 	}{
-		{"alone", func(i int, f *frame) bool { return first >= 0 && i < first }},
+		{"alone", func(i int, _ *frame) bool { return first >= 0 && i < first }},
 		{"with load", func(_ int, f *frame) bool { return f.Loaded }},
 		{"alone again", func(i int, f *frame) bool { return first >= 0 && !f.Loaded && i > first }},
 		{"all", func(int, *frame) bool { return true }},

@@ -147,7 +147,7 @@ func TestTraceReadsWhatItWrites(t *testing.T) {
 func FuzzTrace(f *testing.F) {
 	f.Add([]byte(`{"trace":1,"deadline_ms":1,"probability":0.9,"levels":[{"accuracy":1,"latency_ms":[1]}],"configurations":[{}]}` + "\n" +
 		`{"latency_ms":1}` + "\n" + `{"latency_ms":2,"seconds":1}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(func(_ *testing.T, data []byte) {
 		tr, err := parseTrace(data)
 		if err != nil || len(tr.frames) > 100 || len(data) == 0 {
 			return

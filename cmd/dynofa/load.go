@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -190,7 +191,7 @@ func openQuota(root string) (*os.File, error) {
 			return os.OpenFile(filepath.Join(root, "sys/fs/cgroup", path, "cpu.max"), os.O_RDWR, 0)
 		}
 	}
-	return nil, fmt.Errorf("no cgroup of version 2 in /proc/self/cgroup, expected a line that begins with 0::")
+	return nil, errors.New("no cgroup of version 2 in /proc/self/cgroup, expected a line that begins with \"0::\"")
 }
 
 // burnCmd is a load: a busy loop that ends by itself if nobody ends it.

@@ -317,11 +317,11 @@ func (m *meter) warmUp(ctx context.Context) error {
 			v = append(v, float64(b.Whole))
 		}
 		slices.Sort(v)
-		if now := median(v); math.Abs(now-last) <= settled*last {
+		now := median(v)
+		if math.Abs(now-last) <= settled*last {
 			return nil
-		} else {
-			last = now
 		}
+		last = now
 	}
 	return nil // a restless machine; the anchors say how restless
 }
