@@ -1,12 +1,12 @@
 """PyTorch on a network that `dynofa export` wrote, as a peer on a GPU: eager, compiled, and as a CUDA graph.
 
-Every form runs the same nodes in float32 (no TF32), batch 1 unless told otherwise, from an image that lies on the device to
-logits there; times are those of the device's events around one inference, the host waiting for each.
+Every form runs the same nodes in float32 (no TF32), batch 1 unless told otherwise, from an image that lies on the
+device to logits there; times are those of the device's events around one inference, the host waiting for each.
 
     python torch_peer.py net.onnx [--batch 1] [--runs 500] [--device cuda]
 
-prints one JSON object a form: {"engine", "network", "batch", "p50_ms", "p99_ms", "runs", "logits"}. A form that this build of PyTorch
-has not is {"engine", "missing"}. Needs torch, onnx and numpy.
+prints one JSON object a form: {"engine", "network", "batch", "p50_ms", "p99_ms", "runs", "logits"}. A form that this
+build of PyTorch has not is {"engine", "missing"}. Needs torch, onnx and numpy.
 """
 
 from __future__ import annotations
