@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"iter"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -56,6 +55,9 @@ func (c *buildCmd) Run(e *env) (err error) {
 	if c.Work == "" {
 		c.Work = c.Output + ".work"
 	}
+	if c.MinAccuracy < 0 || c.MinAccuracy > 1 {
+		return fmt.Errorf("--min-accuracy is %v, expected a fraction from 0 to 1", c.MinAccuracy)
+	}
 	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})
 	if err != nil {
 		return err
@@ -100,7 +102,7 @@ func (c *buildCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer closing(timed, &err)
-	if err := os.MkdirAll(c.Work, 0o755); err != nil {
+	if err := o.Check(); err != nil {
 		return err
 	}
 	if o.Devices, err = c.devices(e, m, timed, o.Bundle); err != nil {
@@ -117,6 +119,9 @@ func (c *buildCmd) Run(e *env) (err error) {
 		}
 	}
 	built, report, err := pipeline.Run(e.ctx, o)
+	if e.ctx.Err() != nil {
+		return fmt.Errorf("build: stopped; what was measured is kept in %s, the same command goes on from there", c.Work)
+	}
 	if err != nil {
 		return err
 	}
@@ -148,6 +153,9 @@ func supernetHash(c *bundle.Contents) (string, error) {
 func (c *buildCmd) command() string {
 	text := fmt.Sprintf("dynofa build %s --data %s --split %s --networks %d --images %d --level-images %d --batch %d --candidates %d --levels %d --gap %g --min-accuracy %g --seed %d",
 		filepath.Base(c.Bundle), filepath.Base(c.Data), c.Split, c.Networks, c.Images, c.LevelImages, c.Batch, c.Candidates, c.Levels, c.Gap, c.MinAccuracy, c.Seed)
+	if c.Test != "" {
+		text += " --test-split " + c.Test
+	}
 	if c.Holdout != 0 {
 		text += fmt.Sprintf(" --holdout %d", c.Holdout)
 	}

@@ -103,6 +103,12 @@ func TestBuildVerb(t *testing.T) {
 	for i, l := range b.Levels() {
 		require.InDelta(t, l.Accuracy[0].Top1, again.Levels[i].Top1, 1e-9)
 	}
+	// What was measured serves searches of one's own.
+	learnt := filepath.Join(dir, "learnt.safetensors")
+	require.Contains(t, succeed(t, "predictor", filepath.Join(out+".work", pipeline.PairsName), "--space", out, "-o", learnt), "rank correlation")
+	for _, p := range []string{learnt, filepath.Join(out+".work", pipeline.PredictorName)} {
+		require.Contains(t, succeed(t, "search", "--space", out, "--table", table, "--predictor", p, "--front", "2", "--generations", "3"), "r")
+	}
 	// From its own output it builds the same.
 	require.NoError(t, os.RemoveAll(out+".work"))
 	same := filepath.Join(dir, "same.dofa")
@@ -185,15 +191,15 @@ func TestBuildErrorsWriteNothing(t *testing.T) {
 	table := tabled(t, dir, model)
 	out := filepath.Join(dir, "out.dofa")
 	for want, more := range map[string][]string{
-		`expected NAME=DIR`:          {"--table", "board"},
-		`"board" is there twice`:     {"--table", "board=" + table},
-		"no image in both":           {"--holdout", "55"},
-		"3000 networks":              {"--networks", "3000"},
-		"has the images of --split":  {"--test-split", "train"},
-		"none":                       {"--table", "x=" + filepath.Join(dir, "none")},
-		`"tpu"`:                      {"--backend", "tpu"},
-		"an accuracy of 100 %":       {"--min-accuracy", "1"},
-		"accuracy of at least 101 %": {"--min-accuracy", "1.01"},
+		`expected NAME=DIR`:         {"--table", "board"},
+		`"board" is there twice`:    {"--table", "board=" + table},
+		"no image in both":          {"--holdout", "55"},
+		"3000 networks":             {"--networks", "3000"},
+		"has the images of --split": {"--test-split", "train"},
+		"none":                      {"--table", "x=" + filepath.Join(dir, "none")},
+		`"tpu"`:                     {"--backend", "tpu"},
+		"an accuracy of 100 %":      {"--min-accuracy", "1"},
+		"--min-accuracy is 1.01, expected a fraction": {"--min-accuracy", "1.01"},
 	} {
 		code, stdout, errs := command(buildArgs(model, data, out, table, more...)...)
 		require.Equal(t, exitUsage, code, want)

@@ -14,7 +14,7 @@ import (
 )
 
 type evalCmd struct {
-	Images evalImagesCmd `cmd:"" default:"withargs" hidden:"" help:"Measure top-1 and top-5 accuracy over a data set."`
+	Images evalImagesCmd `cmd:"" default:"withargs" help:"Measure top-1 and top-5 accuracy over a data set."`
 	Merge  evalMergeCmd  `cmd:"" help:"Add the part files of all shards up to the accuracy over the whole data set."`
 }
 
@@ -27,7 +27,7 @@ type evalImagesCmd struct {
 	Backend     string `help:"Engine, one of those that info lists; default: the best."`
 	Shard       string `help:"Evaluate one of n equal parts of the images, i from 0 to n-1; default with -o: what Slurm or Kubernetes says, else all." placeholder:"i/n"`
 	Output      string `short:"o" help:"Part file to write, for dynofa eval merge." placeholder:"PART.json"`
-	Record      bool   `help:"Write accuracy and latency into the bundle, sort its levels from fast to accurate and drop those that a faster one equals."`
+	Record      string `help:"Bundle to write, with this accuracy and latency of every level, fast to accurate, without levels that a faster one equals." placeholder:"OUT.dofa"`
 	Device      string `help:"Name of this device in the record." default:"unnamed"`
 	Predictions string `help:"Write every predicted class as JSON." placeholder:"FILE"`
 	JSON        bool   `help:"Print JSON."`
@@ -55,11 +55,14 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	if c.Record && (c.Shard != "" || c.Output != "") {
+	if c.Record != "" && (c.Shard != "" || c.Output != "") {
 		return fmt.Errorf("--record with one shard, expected a whole evaluation: leave --shard and -o out")
 	}
-	if c.Output != "" {
-		if err := writable(c.Output); err != nil {
+	for _, path := range []string{c.Output, c.Record} {
+		if path == "" {
+			continue
+		}
+		if err := writable(path); err != nil {
 			return err
 		}
 	}
@@ -149,7 +152,7 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	if err := e.evaluation(report, c.JSON); err != nil {
 		return err
 	}
-	if c.Record {
+	if c.Record != "" {
 		return c.record(e, report)
 	}
 	return nil
@@ -282,7 +285,7 @@ func writePredictions(path string, r evalReport) error {
 	return writeJSON(path, predictions)
 }
 
-// record writes what was measured into the bundle and keeps the levels that are Pareto-optimal by it.
+// record writes a bundle with what was measured and keeps the levels that are Pareto-optimal by it.
 func (c *evalImagesCmd) record(e *env, r evalReport) error {
 	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})
 	if err != nil {
@@ -306,10 +309,10 @@ func (c *evalImagesCmd) record(e *env, r evalReport) error {
 		}
 	}
 	contents.Levels = kept
-	if err := bundle.Write(c.Bundle, contents); err != nil {
+	if err := bundle.Write(c.Record, contents); err != nil {
 		return err
 	}
-	e.printf("%s: %d levels recorded\n", c.Bundle, len(kept))
+	e.printf("%s: %d levels recorded\n", c.Record, len(kept))
 	return nil
 }
 

@@ -74,7 +74,13 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	if err != nil {
 		panic(err) // the tags above are wrong
 	}
+	if len(args) > 0 && args[0] == "help" {
+		args = append(args[1:], "--help")
+	}
 	parsed, err := parser.Parse(args)
+	if len(args) == 0 {
+		err = errors.New("no verb, expected one of those that dynofa help lists")
+	}
 	if exited {
 		return code
 	}

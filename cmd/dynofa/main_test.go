@@ -202,7 +202,7 @@ func TestFromBundleToLibrary(t *testing.T) {
 	}
 
 	predictions := filepath.Join(dir, "predictions.json")
-	succeed(t, "eval", model, "--data", data, "--record", "--device", "test bench", "--predictions", predictions)
+	succeed(t, "eval", model, "--data", data, "--record", model, "--device", "test bench", "--predictions", predictions)
 	var classes map[string][]int
 	require.NoError(t, readJSON(predictions, &classes))
 	require.Len(t, classes["r20_3x2"], 60)

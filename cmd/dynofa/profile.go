@@ -11,8 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/ofa"
+	"github.com/dynofa/dynofa/governor/library/latency"
 	"github.com/dynofa/dynofa/governor/library/profile"
 )
 
@@ -36,7 +38,12 @@ func (c *profileCmd) Run(e *env) error {
 			return fmt.Errorf("--threads is %d, expected 1 or more", threads)
 		}
 	}
-	sum, err := fileSum(c.Bundle)
+	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})
+	if err != nil {
+		return err
+	}
+	contents.Levels = nil // they change no layer's time
+	sum, err := supernetHash(contents)
 	if err != nil {
 		return err
 	}
@@ -89,10 +96,14 @@ func (c *profileCmd) profile(e *env, backend string, threads int, dir func(backe
 		return nil, err
 	}
 	defer closing(s, &err)
+	folder := dir(s.Backend())
+	if t, err := latency.Load(folder); err == nil && t.Profile() != nil && t.Profile().Bundle == sum {
+		fmt.Fprintf(e.stderr, "%s has a table of %s: it is measured again, and replaced in the end\n", folder, t.Profile().Date)
+	}
 	bar := e.progress(1000, "profile")
 	defer bar.Finish() //nolint:errcheck // it is only a bar
 	return profile.Run(e.ctx, profile.Options{
-		Engine: &profiled{session: s}, Space: m.Space(), Dir: dir(s.Backend()), Resolutions: c.Resolutions, Limit: c.Limit, Seed: c.Seed,
+		Engine: &profiled{session: s}, Space: m.Space(), Dir: folder, Resolutions: c.Resolutions, Limit: c.Limit, Seed: c.Seed,
 		Bundle: sum, Backend: s.Backend(), Threads: s.Threads(), Dynofa: version(),
 		// The bundle by its name, as nobody needs to know where it lay.
 		Command: fmt.Sprintf("dynofa profile %s --backend %s --threads %d --limit %v --seed %d", filepath.Base(c.Bundle), s.Backend(), threads, c.Limit, c.Seed),
@@ -154,6 +165,6 @@ func printProfile(e *env, r *profile.Report) {
 	e.printf("%d networks that the table does not know: mean error %.2f %%, worst %.2f %%, rank correlation %.4f; runs took %+.1f %% longer meanwhile, which is divided out\n",
 		r.Proof.Networks, 100*r.Proof.MeanError, 100*r.Proof.Worst, r.Proof.Rank, 100*(r.Proof.Drift-1))
 	if r.Dirty > 0.5 {
-		e.printf("this machine is busy: most measurements were disturbed. Measure again when it is idle.\n")
+		e.printf("most measurements were disturbed by other work, and repeated or marked: the errors above say how good the table is all the same.\n")
 	}
 }

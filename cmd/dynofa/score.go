@@ -12,9 +12,10 @@ import (
 
 type scoreCmd struct {
 	Specs     string  `required:"" help:"JSON file with an array \"cases\" of sub-networks." placeholder:"SPECS.json"`
-	Width     float64 `help:"Width multiplier of the OFA-MobileNetV3 space; default: the table's, else 1."`
-	Classes   int     `help:"Number of classes." default:"1000"`
-	Predictor string  `help:"OFA accuracy predictor." placeholder:"P.pth"`
+	Space     string  `help:"Bundle whose sub-networks they are; default: OFA-MobileNetV3." placeholder:"M.dofa" xor:"space"`
+	Width     float64 `xor:"space" help:"Width multiplier of the OFA-MobileNetV3 space; default: the table's, else 1."`
+	Classes   int     `help:"Number of its classes." default:"1000"`
+	Predictor string  `help:"Accuracy predictor: OFA's (.pth) or one that the verb predictor made." placeholder:"P"`
 	Table     string  `help:"Folder of latency tables." placeholder:"DIR"`
 	JSON      bool    `help:"Print JSON."`
 }
@@ -35,8 +36,8 @@ func (c *scoreCmd) Run(e *env) error {
 			return err
 		}
 	}
-	space := ofa.MobileNetV3(c.width(t, subnets), c.Classes)
-	if err := space.Validate(); err != nil {
+	space, err := c.space(t, subnets)
+	if err != nil {
 		return err
 	}
 	var p *predictor.Predictor
@@ -64,6 +65,14 @@ func (c *scoreCmd) Run(e *env) error {
 		e.printf("%10.2f  %8.0f  %8s  %10s  %s\n", float64(s.MACs)/1e6, float64(s.Params)/1e3, accuracy, ms, space.Text(subnets[i]))
 	}
 	return nil
+}
+
+func (c *scoreCmd) space(t *latency.Table, subnets []ofa.Subnet) (*ofa.Space, error) {
+	if c.Space != "" {
+		return bundleSpace(c.Space)
+	}
+	s := ofa.MobileNetV3(c.width(t, subnets), c.Classes)
+	return s, s.Validate()
 }
 
 // width is the given width, else that of the published supernet which the table was measured for, else 1.

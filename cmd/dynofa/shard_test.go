@@ -155,7 +155,7 @@ func TestShardErrorsWriteNothing(t *testing.T) {
 	}{
 		"shard":               {eval("--data", data, "--shard", "2/2"), "expected 0/2 to 1/2"},
 		"too many shards":     {eval("--data", data, "--shard", "2/100"), "expected at most 60 shards"},
-		"record":              {eval("--data", data, "--record"), "--record with one shard"},
+		"record":              {eval("--data", data, "--record", "r.dofa"), "--record with one shard"},
 		"no folder":           {[]string{"eval", model, "--data", data, "-o", filepath.Join(dir, "none", "part.json")}, "none"},
 		"classes":             {eval("--data", eight), "8 classes, expected the network's 10"},
 		"unreadable image":    {eval("--data", broken), filepath.Join("broken", "0", "x.png")},

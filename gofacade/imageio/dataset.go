@@ -66,15 +66,19 @@ func Open(dir, split string) (Dataset, error) {
 		}
 		return OpenImageFolder(sub)
 	}
-	other := false
+	other, hint := false, ""
 	for _, name := range []string{"train", "test", "val", "valid"} {
-		other = other || isDir(filepath.Join(dir, name))
+		folder := isDir(filepath.Join(dir, name))
+		other = other || folder
+		if folder || name != "valid" && hasIDX(dir, name) {
+			hint += ", but a split " + name
+		}
 	}
 	if classes, err := classFolders(dir); err == nil && len(classes) > 0 && !other {
 		return OpenImageFolder(dir)
 	}
-	return nil, fmt.Errorf("imageio: open data set %s: no %s(.gz), no folder %s and no class folders: %w",
-		dir, idxName(split, "images"), strings.Join(names, " or "), ErrFormat)
+	return nil, fmt.Errorf("imageio: open data set %s: no %s(.gz), no folder %s and no class folders%s: %w",
+		dir, idxName(split, "images"), strings.Join(names, " or "), hint, ErrFormat)
 }
 
 // Identity is a hash that tells data sets of [Open] apart, wherever they lie: over every pixel and label of an

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Turns trained weights into the shipped bundle: import, a library measured on this machine (an hour on two cores; it
+# Turns trained weights into the shipped bundle: import, a library measured on this machine (a quarter of an hour on two cores; it
 # may be stopped and goes on), and a check against PyTorch's logits. Usage, from the repository's root:
 # models/fashion/build.sh [WEIGHTS.safetensors]
 set -eu

@@ -111,7 +111,7 @@ func Measure(ctx context.Context, ds imageio.Dataset, from, to int, nets []Netwo
 		return nil, fmt.Errorf("evaluate: %d images from %d on of %d images, %d networks and %d engines, expected at least one of each", to-from, from, ds.Len(), len(nets), len(engines))
 	}
 	for _, net := range nets {
-		if err := checkClasses(ds.Classes(), net.Classes); err != nil {
+		if err := CheckClasses(ds.Classes(), net.Classes); err != nil {
 			return nil, fmt.Errorf("evaluate: %w", err)
 		}
 	}
@@ -186,9 +186,9 @@ type fixed struct{ Engine }
 
 func (fixed) Select(int) error { return nil }
 
-// checkClasses compares the classes of a data set with those of a network. A data set without names has as many
+// CheckClasses compares the classes of a data set with those of a network. A data set without names has as many
 // as its largest label tells, which may be too few.
-func checkClasses(names []string, classes int) error {
+func CheckClasses(names []string, classes int) error {
 	numbered := true
 	for i, name := range names {
 		numbered = numbered && name == strconv.Itoa(i)

@@ -195,10 +195,10 @@ func TestLogitsHaveToBeNumbers(t *testing.T) {
 }
 
 func TestCheckClasses(t *testing.T) {
-	require.NoError(t, checkClasses([]string{"a", "b"}, 2))
-	require.NoError(t, checkClasses([]string{"0", "1"}, 3), "an IDX set without names has those up to its largest label")
-	require.ErrorContains(t, checkClasses([]string{"a", "b"}, 3), "2 classes, expected the network's 3")
-	require.ErrorContains(t, checkClasses([]string{"0", "1", "2"}, 2), "3 classes, expected the network's 2")
+	require.NoError(t, CheckClasses([]string{"a", "b"}, 2))
+	require.NoError(t, CheckClasses([]string{"0", "1"}, 3), "an IDX set without names has those up to its largest label")
+	require.ErrorContains(t, CheckClasses([]string{"a", "b"}, 3), "2 classes, expected the network's 3")
+	require.ErrorContains(t, CheckClasses([]string{"0", "1", "2"}, 2), "3 classes, expected the network's 2")
 }
 
 func TestBatches(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 
 	"github.com/dynofa/dynofa/gofacade/bundle"
 )
@@ -40,6 +42,18 @@ type job struct {
 	Seed    uint64 `json:"seed"`
 	Holdout int    `json:"holdout"`
 	Batch   int    `json:"batch"`
+}
+
+// unlike names the first thing in which two jobs differ.
+func (j job) unlike(want job) string {
+	have, other := reflect.ValueOf(j), reflect.ValueOf(want)
+	for i := range have.NumField() {
+		if name := have.Type().Field(i).Tag.Get("json"); !have.Field(i).Equal(other.Field(i)) {
+			name, _, _ = strings.Cut(name, ",")
+			return fmt.Sprintf("%s is %q, expected %q", name, fmt.Sprint(have.Field(i)), fmt.Sprint(other.Field(i)))
+		}
+	}
+	return ""
 }
 
 const journalFormat = "dynofa build 1"
@@ -92,7 +106,7 @@ func openJournal(dir string, of job) (*journal, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if found != nil && *found != of {
-		return nil, fmt.Errorf("%s is of another job: it has %s, expected %s; remove the folder, or name another one", path, toJSON(found), toJSON(of))
+		return nil, fmt.Errorf("%s is of another job: %s; remove the folder, or name another one", path, found.unlike(of))
 	}
 	if j.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644); err != nil {
 		return nil, err
@@ -176,11 +190,3 @@ func (j *journal) addLatency(subnet string, l bundle.Latency) error {
 }
 
 func (j *journal) close() error { return j.file.Close() }
-
-func toJSON(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
-		return err.Error()
-	}
-	return string(text)
-}

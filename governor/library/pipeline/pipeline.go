@@ -9,14 +9,18 @@ package pipeline
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"math"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"time"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/imageio"
 	"github.com/dynofa/dynofa/gofacade/ofa"
@@ -144,8 +148,11 @@ func Run(ctx context.Context, o Options) (*bundle.Contents, *Report, error) {
 }
 
 func run(ctx context.Context, o Options) (_ *bundle.Contents, _ *Report, err error) {
+	if err := o.Check(); err != nil {
+		return nil, nil, err
+	}
 	o.fill()
-	if err := o.check(); err != nil {
+	if err := o.checkDevices(); err != nil {
 		return nil, nil, err
 	}
 	b := &builder{Options: o, space: o.Contents.Space, norms: map[string][]ofa.Affine{}}
@@ -171,6 +178,9 @@ func run(ctx context.Context, o Options) (_ *bundle.Contents, _ *Report, err err
 	if err := b.decide(ctx, r, pairs, found); err != nil {
 		return nil, nil, err
 	}
+	if err := b.keep(pairs); err != nil {
+		return nil, nil, err
+	}
 	c, err := b.library(ctx, r)
 	return c, r, err
 }
@@ -187,7 +197,12 @@ func (o *Options) fill() {
 	}
 }
 
-func (o *Options) check() error {
+// Check says what is wrong with the numbers, before anything else is there: devices and sessions may be missing.
+func (o Options) Check() error {
+	o.fill()
+	if err := evaluate.CheckClasses(o.Train.Set.Classes(), o.Contents.Space.Classes); err != nil {
+		return fmt.Errorf("%s: %w", o.Train.Name, err)
+	}
 	n := o.Train.Set.Len()
 	images := max(o.Images, o.LevelImages)
 	if o.Holdout < 1 || o.Images < 1 || o.LevelImages < 1 || o.Batch < 1 || images+o.Holdout > n {
@@ -200,6 +215,11 @@ func (o *Options) check() error {
 	if o.Candidates < 2 || o.Levels < 1 || !(o.Gap >= 0) || !(o.MinAccuracy >= 0 && o.MinAccuracy <= 100) {
 		return fmt.Errorf("%d candidates, %d levels, a gap of %v points, accuracy of at least %v %%, expected at least 2, 1, 0 and 0 to 100", o.Candidates, o.Levels, o.Gap, o.MinAccuracy)
 	}
+	return nil
+}
+
+// checkDevices looks at what is measured with and chosen for; a table has to know every sub-network of its resolutions.
+func (o *Options) checkDevices() error {
 	if len(o.Devices) == 0 || len(o.Sessions) == 0 {
 		return fmt.Errorf("%d devices and %d sessions, expected at least one of each", len(o.Devices), len(o.Sessions))
 	}
@@ -209,6 +229,29 @@ func (o *Options) check() error {
 			return fmt.Errorf("device %q is there twice, or has no name", d.Name)
 		}
 		names[d.Name] = true
+		if err := covers(d.Table, o.Contents.Space); err != nil {
+			return fmt.Errorf("device %s: %w", d.Name, err)
+		}
+	}
+	return nil
+}
+
+// covers is an error if a table lacks a layer that some sub-network of its resolutions has. The largest and the smallest of every
+// kernel size and expand ratio have all kinds of blocks at full depth.
+func covers(t *latency.Table, s *ofa.Space) error {
+	for _, r := range t.Resolutions() {
+		for _, k := range s.Kernels {
+			for _, e := range s.Expands {
+				n := s.Largest()
+				n.Resolution = r
+				for i := range n.Kernels {
+					n.Kernels[i], n.Expands[i] = k, e
+				}
+				if _, err := t.Predict(s, n); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	return nil
 }
@@ -419,6 +462,27 @@ func (b *builder) decide(ctx context.Context, r *Report, pairs []predictor.Pair,
 		r.Devices = append(r.Devices, report)
 	}
 	return nil
+}
+
+// Files of the work folder, beside the journal: what was measured, as dynofa predictor reads it, and a predictor of it, for searches
+// of one's own.
+const (
+	PairsName     = "pairs.json"
+	PredictorName = "predictor.safetensors"
+)
+
+func (b *builder) keep(pairs []predictor.Pair) error {
+	err := atomicfile.Replace(filepath.Join(b.Work, PairsName), func(w io.Writer) error {
+		return json.NewEncoder(w).Encode(map[string][]predictor.Pair{"pairs": pairs})
+	})
+	if err != nil {
+		return err
+	}
+	p, report, err := predictor.Train(b.space, pairs, b.Seed)
+	if err != nil {
+		return err
+	}
+	return p.Save(filepath.Join(b.Work, PredictorName), b.space, report)
 }
 
 // known is those measured networks that no other one beats on a device, by its table and by score.

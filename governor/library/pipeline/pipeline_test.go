@@ -292,7 +292,7 @@ func TestBuildErrors(t *testing.T) {
 	require.NoError(t, err)
 	o.Seed++
 	_, _, err = Run(context.Background(), o)
-	require.ErrorContains(t, err, `"seed":3`)
+	require.ErrorContains(t, err, `seed is "3", expected "4"`)
 	require.ErrorContains(t, err, "remove the folder, or name another one")
 	after, err := os.ReadFile(filepath.Join(dir, journalName))
 	require.NoError(t, err)

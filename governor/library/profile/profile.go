@@ -46,7 +46,7 @@ type Options struct {
 	Seed        uint64        // of what is drawn
 
 	// Provenance; Bundle, Backend and Threads also tell whether an unfinished run may go on.
-	Bundle  string // SHA-256
+	Bundle  string // SHA-256 of the supernet
 	Backend string
 	Threads int
 	Dynofa  string // version
@@ -196,6 +196,9 @@ func run(ctx context.Context, o Options) (*Report, error) {
 
 // unfinished says what became of the rounds.
 func unfinished(err error, rounds int) error {
+	if errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("stopped: %w", context.Canceled)
+	}
 	return fmt.Errorf("%w; %d rounds are kept in %s, the same command goes on from there", err, rounds, partialName)
 }
 
@@ -204,7 +207,11 @@ func free(dir string, id identity) error {
 	t, err := latency.Load(dir)
 	switch {
 	case errors.Is(err, latency.ErrNoTables):
-		return nil
+		files, err := os.ReadDir(dir)
+		if err == nil && len(files) > 0 {
+			err = fmt.Errorf("%s holds %s and no tables, expected an empty directory", dir, files[0].Name())
+		}
+		return err
 	case err != nil:
 		return fmt.Errorf("%w; name another directory, or empty this one", err)
 	case t.Profile() == nil:
