@@ -1,0 +1,171 @@
+/* The CUDA kernels of dynofa: what each operator computes, on which memory, and how it is launched.
+ * For the kernels and for the host code that launches them; C99 and C++.
+ *
+ * A kernel takes one struct by value: kernelParams = {&args}. dync_<op>_launch(&args) says which
+ * entry to call with which geometry; what depends on the shape is decided there and nowhere else.
+ *
+ * Common to all contracts (the equations are those of dynk.h)
+ *   Layout       NHWC floats; weights in the panels of dynk.h, so that packed weights are uploaded
+ *                as they are; scale and shift per channel. Strides count floats.
+ *   Batch        n images; those of a map lie side_pixels * x_pix apart, without a gap.
+ *   Alignment    every array starts at 16 bytes, and every *_pix, w_panel, gate_image and x_image
+ * is a multiple of 4; the image of the stem and what contracts call scalar only needs that of
+ * float. Access       no kernel reads or writes an element that the contract does not name, but the
+ *                float4 that the last of them lies in may be read, so arrays end at 16 bytes too.
+ *   Aliasing     y overlaps no input.
+ *   Order        sums are taken in an order that follows from the shape alone: no atomics. Another
+ *                batch size may use other tiles, and so give other last bits. */
+#ifndef DYNC_H
+#define DYNC_H
+
+#include <stdint.h>
+
+#include "dynk.h"
+
+typedef enum dync_entry {
+#define DYNC_KERNEL(op, name) DYNC_ENTRY_##name,
+#include "cuda.inc"
+#undef DYNC_KERNEL
+    DYNC_ENTRIES
+} dync_entry;
+
+/* A launch: the arguments of cuLaunchKernel. `shared` is dynamic shared memory in bytes, below the
+ * 48 KiB that need no cuFuncSetAttribute. */
+typedef struct dync_launch {
+    dync_entry entry;
+    uint32_t grid[3], threads, shared;
+} dync_launch;
+
+static inline uint32_t dync_ceil_div(uint32_t a, uint32_t b) {
+    return (a + b - 1) / b;
+}
+
+/* ---- Stem: 3x3 over three channels, stride 1 or 2, "same" padding -----------------------------*/
+typedef struct dync_stem {
+    const float *x; /* [n][side][side][3], scalar */
+    const float *weight, *scale, *shift;
+    float *y; /* [n][ceil(side / stride)^2] pixels, y_pix apart */
+    uint32_t n, side, channels, stride, y_pix, w_panel, act;
+} dync_stem;
+
+enum { DYNC_STEM_PIXELS = 128 }; /* pixels of a block, one a thread */
+
+static inline dync_launch dync_stem_launch(const dync_stem *a) {
+    const uint32_t out = dync_ceil_div(a->side, a->stride);
+    const dync_launch l = {DYNC_ENTRY_stem,
+                           {dync_ceil_div(a->n * out * out, DYNC_STEM_PIXELS),
+                            dync_ceil_div(a->channels, DYNK_PANEL), 1},
+                           DYNC_STEM_PIXELS,
+                           27 * DYNK_PANEL * sizeof(float)};
+    return l;
+}
+
+/* ---- Pointwise: y = act(shift + scale * sum w * gate * x) + residual --------------------------*/
+typedef struct dync_pointwise {
+    const float *x, *weight, *scale, *shift;
+    const float *gate;     /* [images][gate_image >= in], or NULL for ones */
+    const float *residual; /* [pixels], r_pix apart, or NULL for none */
+    float *y;
+    uint32_t pixels, area; /* of all images; of one, which share a gate */
+    uint32_t in, out, x_pix, y_pix, r_pix, w_panel, gate_image, act;
+} dync_pointwise;
+
+/* Tiles of pixels x outputs. A block keeps `groups` sums of each output, of alternating inputs, and
+ * `inputs` inputs of its tile in shared memory at a time, twice: one is used, one is filled. */
+#define DYNC_POINTWISE_TILES(TILE)                                                                 \
+    TILE(128, 32, 1, 16, 128)                                                                      \
+    TILE(32, 32, 4, 32, 256)                                                                       \
+    TILE(16, 16, 16, 64, 256)
+
+/* Floats of shared memory: rows of pixels and of panels are padded against bank conflicts. */
+#define DYNC_POINTWISE_X(pixels, inputs) ((pixels) * ((inputs) + 4))
+#define DYNC_POINTWISE_W(outs, inputs)   ((outs) / DYNK_PANEL * ((inputs) + 1) * DYNK_PANEL)
+#define DYNC_POINTWISE_STAGE(pixels, outs, inputs)                                                 \
+    (DYNC_POINTWISE_X(pixels, inputs) + DYNC_POINTWISE_W(outs, inputs))
+
+/* Blocks that make a larger tile worth its better use of shared memory: some for each
+ * multiprocessor of a small device, and a good part of a large one. */
+enum { DYNC_ENOUGH_BLOCKS = 48 };
+
+static inline dync_launch dync_pointwise_launch(const dync_pointwise *a) {
+    dync_launch l = {DYNC_ENTRIES, {0, 0, 1}, 0, 0};
+#define DYNC_TILE(pixel, outs, groups, inputs, count)                                              \
+    if (l.grid[0] * l.grid[1] < DYNC_ENOUGH_BLOCKS) {                                              \
+        const uint32_t stages = 2 * DYNC_POINTWISE_STAGE(pixel, outs, inputs);                     \
+        const uint32_t sums = (groups) > 1 ? (groups) * (pixel) * (outs) : 0;                      \
+        l.entry = DYNC_ENTRY_pointwise_##pixel##x##outs;                                           \
+        l.grid[0] = dync_ceil_div(a->pixels, pixel);                                               \
+        l.grid[1] = dync_ceil_div(a->out, outs);                                                   \
+        l.threads = count;                                                                         \
+        l.shared = (stages > sums ? stages : sums) * (uint32_t)sizeof(float);                      \
+    }
+    DYNC_POINTWISE_TILES(DYNC_TILE)
+#undef DYNC_TILE
+    return l;
+}
+
+/* ---- Depthwise: k x k, k in {3, 5, 7}, stride 1 or 2, "same" padding --------------------------*/
+typedef struct dync_depthwise {
+    const float *x, *weight, *scale, *shift; /* panels of weights are k*k * DYNK_PANEL apart */
+    float *y;                                /* [n][ceil(side / stride)^2] pixels, y_pix apart */
+    float *sums; /* [n][dync_depthwise_parts()][channels], scalar: sums of y, or NULL */
+    uint32_t n, side, channels, k, stride, x_pix, y_pix, act;
+} dync_depthwise;
+
+/* A block owns the channels of a panel and some strips: a strip is DYNC_STRIP outputs of a row. */
+enum { DYNC_STRIP = 4, DYNC_STRIPS = 16, DYNC_QUADS = DYNK_PANEL / 4 };
+
+static inline uint32_t dync_depthwise_parts(uint32_t side, uint32_t stride) {
+    const uint32_t out = dync_ceil_div(side, stride);
+    return dync_ceil_div(out * dync_ceil_div(out, DYNC_STRIP), DYNC_STRIPS);
+}
+
+static inline dync_launch dync_depthwise_launch(const dync_depthwise *a) {
+    const uint32_t floats = a->k * a->k * DYNK_PANEL, sums = DYNC_STRIPS * DYNK_PANEL;
+    const dync_launch l = {
+        (dync_entry)(DYNC_ENTRY_depthwise_k3s1 + (a->k / 2 - 1) * 2 + a->stride - 1),
+        {dync_depthwise_parts(a->side, a->stride), dync_ceil_div(a->channels, DYNK_PANEL), a->n},
+        DYNC_QUADS * DYNC_STRIPS,
+        (floats > sums ? floats : sums) * (uint32_t)sizeof(float)};
+    return l;
+}
+
+/* ---- Average: y[image] = 1/area * sum of its pixels -------------------------------------------*/
+typedef struct dync_average {
+    const float *x; /* [n][area] pixels, x_pix apart */
+    float *y;       /* [n][y_image], scalar */
+    uint32_t n, area, channels, x_pix, y_image;
+} dync_average;
+
+enum { DYNC_AVERAGE_QUADS = 8, DYNC_AVERAGE_PIXELS = 16 }; /* threads of a block */
+
+static inline dync_launch dync_average_launch(const dync_average *a) {
+    const dync_launch l = {DYNC_ENTRY_average,
+                           {dync_ceil_div(a->channels, DYNC_AVERAGE_QUADS * 4), a->n, 1},
+                           DYNC_AVERAGE_QUADS * DYNC_AVERAGE_PIXELS,
+                           DYNC_AVERAGE_QUADS * 4 * DYNC_AVERAGE_PIXELS * sizeof(float)};
+    return l;
+}
+
+/* ---- Dense: y = act(bias + sum w * mean), mean = 1/count * sum of the rows of x ---------------
+ * With rows = count = 1 a dense layer. With the sums of a depthwise convolution (rows = its parts,
+ * x_row = its channels, x_image = rows * x_row, count = the pixels of a map) the first half of
+ * squeeze-excitation; its second half, with DYNK_ACT_HSIGMOID, writes the gate. */
+typedef struct dync_dense {
+    const float *x;             /* [n][rows] rows of in floats, x_image and x_row apart, scalar */
+    const float *weight, *bias; /* bias [out], scalar, or NULL for zeros */
+    float *y;                   /* [n][out], y_image apart, scalar */
+    uint32_t n, rows, count, in, out, x_row, x_image, y_image, w_panel, act;
+} dync_dense;
+
+enum { DYNC_DENSE_LANES = 64, DYNC_DENSE_THREADS = DYNC_DENSE_LANES * DYNC_QUADS };
+
+static inline dync_launch dync_dense_launch(const dync_dense *a) {
+    const dync_launch l = {DYNC_ENTRY_dense,
+                           {dync_ceil_div(a->out, DYNK_PANEL), a->n, 1},
+                           DYNC_DENSE_THREADS,
+                           DYNC_DENSE_LANES * DYNK_PANEL * sizeof(float)};
+    return l;
+}
+
+#endif
