@@ -36,21 +36,27 @@ typedef struct dync_launch {
     uint32_t grid[3], threads, shared;
 } dync_launch;
 
-static inline uint32_t dync_ceil_div(uint32_t a, uint32_t b) {
+#ifdef __CUDA__ /* what the kernels need too */
+#define DYNC_BOTH static inline __attribute__((host)) __attribute__((device))
+#else
+#define DYNC_BOTH static inline
+#endif
+
+DYNC_BOTH uint32_t dync_ceil_div(uint32_t a, uint32_t b) {
     return (a + b - 1) / b;
 }
 
 /* ---- Stem: 3x3 over three channels, stride 1 or 2, "same" padding -----------------------------*/
-typedef struct dync_stem {
+typedef struct dync_stem_args {
     const float *x; /* [n][side][side][3], scalar */
     const float *weight, *scale, *shift;
     float *y; /* [n][ceil(side / stride)^2] pixels, y_pix apart */
     uint32_t n, side, channels, stride, y_pix, w_panel, act;
-} dync_stem;
+} dync_stem_args;
 
 enum { DYNC_STEM_PIXELS = 128 }; /* pixels of a block, one a thread */
 
-static inline dync_launch dync_stem_launch(const dync_stem *a) {
+static inline dync_launch dync_stem_launch(const dync_stem_args *a) {
     const uint32_t out = dync_ceil_div(a->side, a->stride);
     const dync_launch l = {DYNC_ENTRY_stem,
                            {dync_ceil_div(a->n * out * out, DYNC_STEM_PIXELS),
@@ -61,14 +67,14 @@ static inline dync_launch dync_stem_launch(const dync_stem *a) {
 }
 
 /* ---- Pointwise: y = act(shift + scale * sum w * gate * x) + residual --------------------------*/
-typedef struct dync_pointwise {
+typedef struct dync_pointwise_args {
     const float *x, *weight, *scale, *shift;
     const float *gate;     /* [images][gate_image >= in], or NULL for ones */
     const float *residual; /* [pixels], r_pix apart, or NULL for none */
     float *y;
     uint32_t pixels, area; /* of all images; of one, which share a gate */
     uint32_t in, out, x_pix, y_pix, r_pix, w_panel, gate_image, act;
-} dync_pointwise;
+} dync_pointwise_args;
 
 /* Tiles of pixels x outputs. A block keeps `groups` sums of each output, of alternating inputs, and
  * `inputs` inputs of its tile in shared memory at a time, twice: one is used, one is filled. */
@@ -87,13 +93,13 @@ typedef struct dync_pointwise {
  * multiprocessor of a small device, and a good part of a large one. */
 enum { DYNC_ENOUGH_BLOCKS = 48 };
 
-static inline dync_launch dync_pointwise_launch(const dync_pointwise *a) {
-    dync_launch l = {DYNC_ENTRIES, {0, 0, 1}, 0, 0};
+/* The launch with the tile of one of the pointwise entries. */
+static inline dync_launch dync_pointwise_tiled(const dync_pointwise_args *a, dync_entry entry) {
+    dync_launch l = {entry, {0, 0, 1}, 0, 0};
 #define DYNC_TILE(pixel, outs, groups, inputs, count)                                              \
-    if (l.grid[0] * l.grid[1] < DYNC_ENOUGH_BLOCKS) {                                              \
+    if (entry == DYNC_ENTRY_pointwise_##pixel##x##outs) {                                          \
         const uint32_t stages = 2 * DYNC_POINTWISE_STAGE(pixel, outs, inputs);                     \
         const uint32_t sums = (groups) > 1 ? (groups) * (pixel) * (outs) : 0;                      \
-        l.entry = DYNC_ENTRY_pointwise_##pixel##x##outs;                                           \
         l.grid[0] = dync_ceil_div(a->pixels, pixel);                                               \
         l.grid[1] = dync_ceil_div(a->out, outs);                                                   \
         l.threads = count;                                                                         \
@@ -104,23 +110,32 @@ static inline dync_launch dync_pointwise_launch(const dync_pointwise *a) {
     return l;
 }
 
+static inline dync_launch dync_pointwise_launch(const dync_pointwise_args *a) {
+    dync_launch l = dync_pointwise_tiled(a, DYNC_ENTRY_pointwise_128x32);
+    if (l.grid[0] * l.grid[1] < DYNC_ENOUGH_BLOCKS)
+        l = dync_pointwise_tiled(a, DYNC_ENTRY_pointwise_32x32);
+    if (l.grid[0] * l.grid[1] < DYNC_ENOUGH_BLOCKS)
+        l = dync_pointwise_tiled(a, DYNC_ENTRY_pointwise_16x16);
+    return l;
+}
+
 /* ---- Depthwise: k x k, k in {3, 5, 7}, stride 1 or 2, "same" padding --------------------------*/
-typedef struct dync_depthwise {
+typedef struct dync_depthwise_args {
     const float *x, *weight, *scale, *shift; /* panels of weights are k*k * DYNK_PANEL apart */
     float *y;                                /* [n][ceil(side / stride)^2] pixels, y_pix apart */
     float *sums; /* [n][dync_depthwise_parts()][channels], scalar: sums of y, or NULL */
     uint32_t n, side, channels, k, stride, x_pix, y_pix, act;
-} dync_depthwise;
+} dync_depthwise_args;
 
 /* A block owns the channels of a panel and some strips: a strip is DYNC_STRIP outputs of a row. */
 enum { DYNC_STRIP = 4, DYNC_STRIPS = 16, DYNC_QUADS = DYNK_PANEL / 4 };
 
-static inline uint32_t dync_depthwise_parts(uint32_t side, uint32_t stride) {
+DYNC_BOTH uint32_t dync_depthwise_parts(uint32_t side, uint32_t stride) {
     const uint32_t out = dync_ceil_div(side, stride);
     return dync_ceil_div(out * dync_ceil_div(out, DYNC_STRIP), DYNC_STRIPS);
 }
 
-static inline dync_launch dync_depthwise_launch(const dync_depthwise *a) {
+static inline dync_launch dync_depthwise_launch(const dync_depthwise_args *a) {
     const uint32_t floats = a->k * a->k * DYNK_PANEL, sums = DYNC_STRIPS * DYNK_PANEL;
     const dync_launch l = {
         (dync_entry)(DYNC_ENTRY_depthwise_k3s1 + (a->k / 2 - 1) * 2 + a->stride - 1),
@@ -131,15 +146,15 @@ static inline dync_launch dync_depthwise_launch(const dync_depthwise *a) {
 }
 
 /* ---- Average: y[image] = 1/area * sum of its pixels -------------------------------------------*/
-typedef struct dync_average {
+typedef struct dync_average_args {
     const float *x; /* [n][area] pixels, x_pix apart */
     float *y;       /* [n][y_image], scalar */
     uint32_t n, area, channels, x_pix, y_image;
-} dync_average;
+} dync_average_args;
 
 enum { DYNC_AVERAGE_QUADS = 8, DYNC_AVERAGE_PIXELS = 16 }; /* threads of a block */
 
-static inline dync_launch dync_average_launch(const dync_average *a) {
+static inline dync_launch dync_average_launch(const dync_average_args *a) {
     const dync_launch l = {DYNC_ENTRY_average,
                            {dync_ceil_div(a->channels, DYNC_AVERAGE_QUADS * 4), a->n, 1},
                            DYNC_AVERAGE_QUADS * DYNC_AVERAGE_PIXELS,
@@ -151,16 +166,16 @@ static inline dync_launch dync_average_launch(const dync_average *a) {
  * With rows = count = 1 a dense layer. With the sums of a depthwise convolution (rows = its parts,
  * x_row = its channels, x_image = rows * x_row, count = the pixels of a map) the first half of
  * squeeze-excitation; its second half, with DYNK_ACT_HSIGMOID, writes the gate. */
-typedef struct dync_dense {
+typedef struct dync_dense_args {
     const float *x;             /* [n][rows] rows of in floats, x_image and x_row apart, scalar */
     const float *weight, *bias; /* bias [out], scalar, or NULL for zeros */
     float *y;                   /* [n][out], y_image apart, scalar */
     uint32_t n, rows, count, in, out, x_row, x_image, y_image, w_panel, act;
-} dync_dense;
+} dync_dense_args;
 
 enum { DYNC_DENSE_LANES = 64, DYNC_DENSE_THREADS = DYNC_DENSE_LANES * DYNC_QUADS };
 
-static inline dync_launch dync_dense_launch(const dync_dense *a) {
+static inline dync_launch dync_dense_launch(const dync_dense_args *a) {
     const dync_launch l = {DYNC_ENTRY_dense,
                            {dync_ceil_div(a->out, DYNK_PANEL), a->n, 1},
                            DYNC_DENSE_THREADS,

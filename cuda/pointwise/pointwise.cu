@@ -1,0 +1,143 @@
+/* Pointwise convolution: a matrix product. A block owns a tile of pixels x outputs (block_x x
+ * block_y), a thread some of its pixels, PIXEL_THREADS apart, times four outputs. Where a map is
+ * too small to fill the device with large tiles, the inputs are shared out as well: a block has
+ * `groups` of threads, and each sums its part of every stage of inputs; their sums are added in the
+ * order of the groups.
+ *
+ * A stage is what of x (pixels x inputs) and of the weights (inputs x outputs) is in shared memory.
+ * The next one is on its way in registers while one is used, so that a stage costs one barrier.
+ * The gate is multiplied in on that way: once an input, not once a product. */
+#include "dync_kernel.h"
+
+enum { MOST_PIXELS = 8, MOST_LOADS = 4 };
+
+static DYNC_INLINE void finish(const dync_pointwise_args *a, uint32_t p, uint32_t o, float4 sum) {
+    if (p >= a->pixels || o >= a->out)
+        return;
+    float4 y = fma4(dync_load4(a->scale + o), sum, dync_load4(a->shift + o));
+    y = activate4(y, a->act);
+    if (a->residual != NULL)
+        y += dync_load4(a->residual + (size_t)p * a->r_pix + o);
+    store4(a->y + (size_t)p * a->y_pix + o, y, a->out - o);
+}
+
+/* All but `a` are constants where it is used. */
+static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t pixels,
+                                  const uint32_t outs, const uint32_t groups, const uint32_t inputs,
+                                  const uint32_t threads) {
+    const uint32_t own_pixels = pixels * outs * groups / (4 * threads);
+    const uint32_t out_threads = outs / 4, pixel_threads = pixels / own_pixels;
+    const uint32_t own_inputs = inputs / groups;
+    const uint32_t x_loads = pixels * inputs / 4 / threads, w_loads = inputs * outs / 4 / threads;
+    const uint32_t x_row = inputs + 4, w_panel = (inputs + 1) * DYNK_PANEL;
+    const uint32_t stage = DYNC_POINTWISE_STAGE(pixels, outs, inputs);
+
+    const uint32_t t = thread_x(), first_pixel = block_x() * pixels, first_out = block_y() * outs;
+    const uint32_t out = t % out_threads, pixel = t / out_threads % pixel_threads;
+    const uint32_t group = t / out_threads / pixel_threads;
+
+    /* What the thread brings of each stage: inputs k to k+3 of a pixel, and four weights of input
+     * k; NULL beyond the map or the panels. */
+    const float *x[MOST_LOADS], *gate[MOST_LOADS], *weight[MOST_LOADS];
+    float4 next_x[MOST_LOADS], next_w[MOST_LOADS];
+    const uint32_t x_k = t % (inputs / 4) * 4, w_k = t % (inputs * DYNC_QUADS) / DYNC_QUADS;
+    DYNC_UNROLL
+    for (uint32_t l = 0; l < x_loads; l++) {
+        const uint32_t p = first_pixel + (t + l * threads) / (inputs / 4);
+        x[l] = p < a->pixels ? a->x + (size_t)p * a->x_pix + x_k : NULL;
+        gate[l] = a->gate != NULL ? a->gate + (size_t)(p / a->area) * a->gate_image + x_k : NULL;
+    }
+    DYNC_UNROLL
+    for (uint32_t l = 0; l < w_loads; l++) {
+        const uint32_t f = t + l * threads, panel = f / (inputs * DYNC_QUADS);
+        const uint32_t p = first_out / DYNK_PANEL + panel;
+        weight[l] = p * DYNK_PANEL < a->out
+                        ? a->weight + (size_t)p * a->w_panel + f % (inputs * DYNC_QUADS) * 4
+                        : NULL;
+    }
+
+    float4 sum[MOST_PIXELS];
+    DYNC_UNROLL
+    for (uint32_t i = 0; i < own_pixels; i++)
+        sum[i] = zero4();
+
+    /* Turn k fetches the stage of inputs from k on and uses the one before. */
+    float *fill = dync_shared, *use = dync_shared + stage;
+    for (uint32_t k = 0; k < a->in + inputs; k += inputs) {
+        DYNC_UNROLL
+        for (uint32_t l = 0; l < x_loads; l++) {
+            next_x[l] = zero4();
+            if (x[l] == NULL || k + x_k >= a->in)
+                continue;
+            next_x[l] = dync_load4(x[l] + k);
+            if (gate[l] != NULL)
+                next_x[l] *= dync_load4(gate[l] + k);
+            next_x[l] = first4(next_x[l], a->in - k - x_k);
+        }
+        DYNC_UNROLL
+        for (uint32_t l = 0; l < w_loads; l++) {
+            const int there = weight[l] != NULL && k + w_k < a->in;
+            next_w[l] = there ? dync_load4(weight[l] + (size_t)k * DYNK_PANEL) : zero4();
+        }
+        if (k > 0) {
+            const float *own_x = use + pixel * x_row + group * own_inputs;
+            const float *own_w = use + DYNC_POINTWISE_X(pixels, inputs) +
+                                 out / DYNC_QUADS * w_panel + group * own_inputs * DYNK_PANEL +
+                                 out % DYNC_QUADS * 4;
+            DYNC_UNROLL
+            for (uint32_t i = 0; i < own_inputs; i += 4) {
+                float4 values[MOST_PIXELS];
+                DYNC_UNROLL
+                for (uint32_t p = 0; p < own_pixels; p++)
+                    values[p] = get4(own_x + p * pixel_threads * x_row + i);
+                DYNC_UNROLL
+                for (uint32_t j = 0; j < 4; j++) {
+                    const float4 w = get4(own_w + (i + j) * DYNK_PANEL);
+                    DYNC_UNROLL
+                    for (uint32_t p = 0; p < own_pixels; p++)
+                        sum[p] = scale4(values[p][j], w, sum[p]);
+                }
+            }
+        }
+        DYNC_UNROLL
+        for (uint32_t l = 0; l < x_loads; l++)
+            put4(fill + (t + l * threads) / (inputs / 4) * x_row + x_k, next_x[l]);
+        DYNC_UNROLL
+        for (uint32_t l = 0; l < w_loads; l++) {
+            const uint32_t f = t + l * threads;
+            put4(fill + DYNC_POINTWISE_X(pixels, inputs) + f / (inputs * DYNC_QUADS) * w_panel +
+                     f % (inputs * DYNC_QUADS) * 4,
+                 next_w[l]);
+        }
+        dync_barrier();
+        float *const used = use;
+        use = fill;
+        fill = used;
+    }
+
+    if (groups == 1) {
+        DYNC_UNROLL
+        for (uint32_t i = 0; i < own_pixels; i++)
+            finish(a, first_pixel + pixel + i * pixel_threads, first_out + out * 4, sum[i]);
+        return;
+    }
+    const uint32_t tile = pixels * outs;
+    DYNC_UNROLL
+    for (uint32_t i = 0; i < own_pixels; i++)
+        put4(dync_shared + group * tile + (pixel + i * pixel_threads) * outs + out * 4, sum[i]);
+    dync_barrier();
+    for (uint32_t f = t * 4; f < tile; f += threads * 4) {
+        float4 total = get4(dync_shared + f);
+        DYNC_UNROLL
+        for (uint32_t g = 1; g < groups; g++)
+            total += get4(dync_shared + g * tile + f);
+        finish(a, first_pixel + f / outs, first_out + f % outs, total);
+    }
+}
+
+#define DYNC_TILE(pixels, outs, groups, inputs, threads)                                           \
+    DYNC_ENTRY(threads) void dync_pointwise_##pixels##x##outs(const dync_pointwise_args a) {       \
+        pointwise(&a, pixels, outs, groups, inputs, threads);                                      \
+    }
+DYNC_POINTWISE_TILES(DYNC_TILE)
+#undef DYNC_TILE
