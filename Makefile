@@ -4,7 +4,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
 comma := ,
-.PHONY: help build demo bench bench-gate bench-peers library test deps deps-train install fuzz-c lint clean
+.PHONY: help build demo bench bench-gate bench-peers library test deps deps-train install ptx fuzz-c lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,9 @@ install: ## install libdynofa, its header, pkg-config and CMake package; PREFIX,
 	cmake -S . -B build/install -DBUILD_TESTING=OFF -DCMAKE_INSTALL_PREFIX=$(PREFIX)
 	cmake --build build/install --parallel 4
 	DESTDIR=$(DESTDIR) cmake --install build/install
+
+ptx: ## compile the CUDA kernels to cuda/ptx/dync.ptx, which is committed; needs clang-19, no toolkit
+	@cuda/ptx/generate.sh $(CURDIR)/cuda/ptx/dync.ptx || { [ $$? = 77 ] && echo "make ptx: no clang-19, whose text is committed" >&2; exit 2; }
 
 fuzz-c: ## ten minutes of libFuzzer on the C reader of bundles
 	@native/tests/fuzz.sh 600

@@ -31,14 +31,13 @@ static DYNC_INLINE void depthwise(const dync_depthwise_args *a, const uint32_t k
             const uint32_t i = row * stride + u;
             if (i < half || i >= a->side + half)
                 continue;
+            const float *from = x + (size_t)(i - half) * a->side * a->x_pix;
             float4 values[MOST_COLUMNS];
             DYNC_UNROLL
             for (uint32_t v = 0; v < columns; v++) {
                 const uint32_t j = col * stride + v;
                 const int there = j >= half && j < a->side + half;
-                values[v] =
-                    there ? dync_load4(x + ((size_t)(i - half) * a->side + j - half) * a->x_pix)
-                          : zero4();
+                values[v] = there ? dync_load4(from + (j - half) * a->x_pix) : zero4();
             }
             DYNC_UNROLL
             for (uint32_t v = 0; v < k; v++) {

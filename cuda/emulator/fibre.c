@@ -3,7 +3,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__x86_64__) || defined(__aarch64__)
+#ifdef FIBRE_OWN
 
 /* Saves what a function has to preserve, and the stack pointer. */
 void fibre_exchange(void **from, void *to);

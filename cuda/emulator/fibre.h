@@ -4,7 +4,9 @@
 
 #include <stddef.h>
 
-#if defined(__x86_64__) || defined(__aarch64__)
+/* FIBRE_PORTABLE: also where there is a switch of our own, for the tests. */
+#if (defined(__x86_64__) || defined(__aarch64__)) && !defined(FIBRE_PORTABLE)
+#define FIBRE_OWN 1
 typedef void *fibre; /* its stack pointer, while it does not run */
 #else
 #include <ucontext.h>

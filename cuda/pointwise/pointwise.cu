@@ -36,25 +36,19 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
     const uint32_t out = t % out_threads, pixel = t / out_threads % pixel_threads;
     const uint32_t group = t / out_threads / pixel_threads;
 
-    /* What the thread brings of each stage: inputs k to k+3 of a pixel, and four weights of input
-     * k; NULL beyond the map or the panels. */
-    const float *x[MOST_LOADS], *gate[MOST_LOADS], *weight[MOST_LOADS];
+    /* What the thread brings of each stage: inputs k to k+3 of some pixels, and four weights of
+     * input k of some panels. */
     float4 next_x[MOST_LOADS], next_w[MOST_LOADS];
     const uint32_t x_k = t % (inputs / 4) * 4, w_k = t % (inputs * DYNC_QUADS) / DYNC_QUADS;
+    const uint32_t x_pixel = t / (inputs / 4), x_step = threads / (inputs / 4);
+    const uint32_t w_first = t / (inputs * DYNC_QUADS), w_step = threads / (inputs * DYNC_QUADS);
+    const float *x = a->x + (size_t)(first_pixel + x_pixel) * a->x_pix + x_k;
+    const float *weight = a->weight + (size_t)(first_out / DYNK_PANEL + w_first) * a->w_panel +
+                          t % (inputs * DYNC_QUADS) * 4;
+    uint32_t image[MOST_LOADS];
     DYNC_UNROLL
-    for (uint32_t l = 0; l < x_loads; l++) {
-        const uint32_t p = first_pixel + (t + l * threads) / (inputs / 4);
-        x[l] = p < a->pixels ? a->x + (size_t)p * a->x_pix + x_k : NULL;
-        gate[l] = a->gate != NULL ? a->gate + (size_t)(p / a->area) * a->gate_image + x_k : NULL;
-    }
-    DYNC_UNROLL
-    for (uint32_t l = 0; l < w_loads; l++) {
-        const uint32_t f = t + l * threads, panel = f / (inputs * DYNC_QUADS);
-        const uint32_t p = first_out / DYNK_PANEL + panel;
-        weight[l] = p * DYNK_PANEL < a->out
-                        ? a->weight + (size_t)p * a->w_panel + f % (inputs * DYNC_QUADS) * 4
-                        : NULL;
-    }
+    for (uint32_t l = 0; l < x_loads; l++)
+        image[l] = (first_pixel + x_pixel + l * x_step) / a->area;
 
     float4 sum[MOST_PIXELS];
     DYNC_UNROLL
@@ -67,17 +61,20 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
         DYNC_UNROLL
         for (uint32_t l = 0; l < x_loads; l++) {
             next_x[l] = zero4();
-            if (x[l] == NULL || k + x_k >= a->in)
+            if (first_pixel + x_pixel + l * x_step >= a->pixels || k + x_k >= a->in)
                 continue;
-            next_x[l] = dync_load4(x[l] + k);
-            if (gate[l] != NULL)
-                next_x[l] *= dync_load4(gate[l] + k);
+            next_x[l] = dync_load4(x + (size_t)(l * x_step) * a->x_pix + k);
+            if (a->gate != NULL)
+                next_x[l] *= dync_load4(a->gate + (size_t)image[l] * a->gate_image + k + x_k);
             next_x[l] = first4(next_x[l], a->in - k - x_k);
         }
         DYNC_UNROLL
         for (uint32_t l = 0; l < w_loads; l++) {
-            const int there = weight[l] != NULL && k + w_k < a->in;
-            next_w[l] = there ? dync_load4(weight[l] + (size_t)k * DYNK_PANEL) : zero4();
+            const int there =
+                first_out + (w_first + l * w_step) * DYNK_PANEL < a->out && k + w_k < a->in;
+            next_w[l] = there ? dync_load4(weight + (size_t)(l * w_step) * a->w_panel +
+                                           (size_t)k * DYNK_PANEL)
+                              : zero4();
         }
         if (k > 0) {
             const float *own_x = use + pixel * x_row + group * own_inputs;
@@ -101,14 +98,12 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
         }
         DYNC_UNROLL
         for (uint32_t l = 0; l < x_loads; l++)
-            put4(fill + (t + l * threads) / (inputs / 4) * x_row + x_k, next_x[l]);
+            put4(fill + (x_pixel + l * x_step) * x_row + x_k, next_x[l]);
         DYNC_UNROLL
-        for (uint32_t l = 0; l < w_loads; l++) {
-            const uint32_t f = t + l * threads;
-            put4(fill + DYNC_POINTWISE_X(pixels, inputs) + f / (inputs * DYNC_QUADS) * w_panel +
-                     f % (inputs * DYNC_QUADS) * 4,
+        for (uint32_t l = 0; l < w_loads; l++)
+            put4(fill + DYNC_POINTWISE_X(pixels, inputs) + (w_first + l * w_step) * w_panel +
+                     t % (inputs * DYNC_QUADS) * 4,
                  next_w[l]);
-        }
         dync_barrier();
         float *const used = use;
         use = fill;

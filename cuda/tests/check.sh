@@ -1,0 +1,137 @@
+#!/usr/bin/env bash
+# check.sh: everything about the CUDA kernels that needs no GPU. CC is the C compiler, the only thing it cannot do
+# without; what else is missing is skipped, aloud. About half a minute.
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit
+cc=${CC:-cc}
+work=$(mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+
+skip() { echo "SKIPPED: $*"; }
+fail() { echo "FAIL $*"; exit 1; }
+
+kernels=(average dense depthwise pointwise stem)
+includes=(-Icuda/emulator -Icuda/include -Ikernels/include)
+warnings=(-Wall -Wextra -Wpedantic -Werror)
+sources=(cuda/tests/checkcuda.c cuda/emulator/{emulator,fibre,kernels}.c kernels/ref/*_ref.c kernels/ref/ref.c
+    kernels/dispatch/dispatch.c kernels/tests/{harness,peak}.c)
+# The reference alone, and fmaf as an instruction where there is one.
+without=(-DDYNK_WITHOUT_AVX2 -DDYNK_WITHOUT_AVX512 -DDYNK_WITHOUT_NEON)
+fma=()
+if [ "$(uname -m)" = x86_64 ] && grep -qw fma /proc/cpuinfo; then fma=(-mfma); fi
+
+# kernel FILE OBJECT COMPILER FLAG...: a .cu file as C, unchanged.
+kernel() { ${3} -x c -std=c11 -ffp-contract=off "${@:4}" "${includes[@]}" -c "$1" -o "$2"; }
+
+# checker FOLDER COMPILER FLAG...: checkcuda and the objects of the kernels.
+checker() {
+    mkdir -p "$1" || return
+    local k jobs=()
+    for k in "${kernels[@]}"; do
+        kernel "cuda/$k/$k.cu" "$1/$k.o" "$2" -O2 "${warnings[@]}" "${@:3}" &
+        jobs+=($!)
+    done
+    for k in "${jobs[@]}"; do wait "$k" || return; done
+    $2 -std=c11 -O2 "${warnings[@]}" "${without[@]}" "${@:3}" "${includes[@]}" "${sources[@]}" "$1"/*.o -lm -o "$1/checkcuda"
+}
+
+# checked NAME FOLDER RUNNER...: runs it and says how it went.
+checked() {
+    "${@:3}" "$2/checkcuda" >"$work/out" 2>&1 || { cat "$work/out"; fail "$1"; }
+    echo "ok $1: $(awk '{ n += $3 } END { print n }' "$work/out") cases"
+}
+
+checker "$work/plain" "$cc" "${fma[@]}" || fail "the kernels do not compile as C with $cc"
+checked "kernels against kernels/ref" "$work/plain"
+
+# The other ways to switch fibres.
+checker "$work/portable" "$cc" "${fma[@]}" -DFIBRE_PORTABLE || fail "ucontext does not compile"
+checked "the same with ucontext" "$work/portable"
+if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64-static >/dev/null; then
+    checker "$work/arm64" aarch64-linux-gnu-gcc -static || fail "the kernels do not compile for arm64"
+    checked "the same on arm64" "$work/arm64" qemu-aarch64-static
+else
+    skip "no aarch64-linux-gnu-gcc or no qemu-aarch64-static: the emulator is not tested on arm64; make deps installs them"
+fi
+
+sanitizers=(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+if echo 'int main(void) { return 0; }' | $cc "${sanitizers[@]}" -x c -o "$work/a.out" - 2>/dev/null; then
+    checker "$work/asan" "$cc" "${fma[@]}" "${sanitizers[@]}" || fail "the kernels do not compile with sanitizers"
+    checked "the same with ASan and UBSan" "$work/asan"
+else
+    skip "no $cc with sanitizers: the kernels are not run with them"
+fi
+
+# A fault in a kernel has to be found. mutant KERNEL WHAT SED: the sed script has to change the file.
+mutants=0
+mutant() {
+    local k=$1 out=$work/mutant
+    rm -rf "$out" && mkdir "$out" && cp "$work/plain"/*.o "$out" || exit
+    sed "$3" "cuda/$k/$k.cu" >"$out/$k.cu"
+    cmp -s "cuda/$k/$k.cu" "$out/$k.cu" && fail "mutant $k, $2: changes nothing"
+    kernel "$out/$k.cu" "$out/$k.o" "$cc" -O1 "${fma[@]}" 2>"$work/out" || { cat "$work/out"; fail "mutant $k, $2: does not compile"; }
+    $cc "$out"/*.o "$work/objects"/*.o -lm -o "$out/checkcuda" || exit
+    "$out/checkcuda" "$k" >"$work/out" 2>&1
+    [ $? = 1 ] || fail "mutant $k, $2: not found"
+    mutants=$((mutants + 1))
+}
+# barrier N: deletes the N-th barrier of the file.
+barrier() {
+    local line
+    line=$(grep -n 'dync_barrier();' "cuda/$1/$1.cu" | sed -n "$2s/:.*//p")
+    mutant "$1" "without barrier $2" "${line:-0}s/dync_barrier();//"
+}
+mkdir "$work/objects"
+for source in "${sources[@]}"; do
+    $cc -std=c11 -O2 "${without[@]}" "${includes[@]}" -c "$source" -o "$work/objects/$(basename "$source").o" || exit
+done
+for k in "${kernels[@]}"; do
+    count=$(grep -c 'dync_barrier();' "cuda/$k/$k.cu")
+    [ "$count" -gt 0 ] || fail "$k has no barrier: what is tested here?"
+    for i in $(seq "$count"); do barrier "$k" "$i"; done
+done
+mutant average "first pixel left out" 's/uint32_t p = 1;/uint32_t p = 2;/'
+mutant average "channels not bounded" 's/ || first + t >= a.channels//'
+mutant dense "input taken twice" 's/i += DYNC_DENSE_LANES)/i += DYNC_DENSE_LANES - 1)/'
+mutant dense "outputs not bounded" 's/ || out >= a.out//'
+mutant dense "image ignored" 's/block_y() \* a.x_image/0/'
+mutant depthwise "row above the map" 's/i < half || //'
+mutant depthwise "column off by one" 's/j < a->side + half/j <= a->side + half/'
+mutant depthwise "outputs behind the row" 's/if (col + o >= out)/if (0)/'
+mutant depthwise "strip left out of the sums" 's/uint32_t s = 1;/uint32_t s = 2;/'
+mutant pointwise "weight off by one" 's/(i + j) \* DYNK_PANEL/(i + j + 1) * DYNK_PANEL/'
+mutant pointwise "gate of the first image" 's/(size_t)image\[l\]/(size_t)0/'
+mutant pointwise "inputs behind the last" 's/next_x\[l\] = first4(.*$//'
+mutant pointwise "pixels not bounded" 's/first_pixel + x_pixel + l \* x_step >= a->pixels/0/'
+mutant pointwise "panels not bounded" 's/first_out + (w_first + l \* w_step) \* DYNK_PANEL < a->out/1/'
+mutant pointwise "a group left out" 's/uint32_t g = 1;/uint32_t g = 2;/'
+mutant stem "last row taken for padding" 's/i > a.side/i >= a.side/'
+mutant stem "barrier in divergent code" 's/^    dync_barrier();/    if (image >= a.n) return; dync_barrier();/'
+mutant stem "channels not bounded" 's/if (o >= a.channels)/if (0)/'
+echo "ok $mutants mutants of the kernels are found"
+
+CC=$cc cuda/emulator/build.sh "$work/driver" "${warnings[@]}" || fail "the emulated driver does not compile"
+$cc -std=c11 "${warnings[@]}" "${includes[@]}" cuda/tests/driver_test.c -ldl -o "$work/driver_test" || fail "driver_test does not compile"
+"$work/driver_test" "$work/driver/libcuda.so.1" cuda/ptx/dync.ptx 2>"$work/out" || { cat "$work/out"; fail "the emulated driver"; }
+
+cuda/ptx/generate.sh "$work/dync.ptx"
+case $? in
+0) cmp "$work/dync.ptx" cuda/ptx/dync.ptx || fail "the committed PTX is not that of the kernels; make ptx"; echo "ok the committed PTX is that of the kernels" ;;
+77) skip "no clang-19: the committed PTX is not compared with the kernels; make deps installs it where there is one" ;;
+*) fail "the kernels do not compile to PTX" ;;
+esac
+
+# ptxas is in the wheel nvidia-cuda-nvcc-cu12; releases from 13 on lack the older architectures.
+ptxas=$(command -v "${PTXAS:-ptxas}" || ls .venv/lib/python*/site-packages/nvidia/cuda_nvcc/bin/ptxas 2>/dev/null)
+if [ -z "$ptxas" ]; then
+    skip "no ptxas: the PTX is not assembled; make deps installs it"
+else
+    for sm in 53 62 72 75 80 86 87 89 90; do
+        "$ptxas" -v -arch=sm_$sm -o "$work/cubin" cuda/ptx/dync.ptx >"$work/out" 2>&1 || { cat "$work/out"; fail "ptxas for sm_$sm"; }
+        awk -v sm=$sm '
+            /spill/ { if ($0 !~ /0 bytes spill stores, 0 bytes spill loads/) { print "FAIL sm_" sm " spills: " $0; bad = 1 } }
+            / Used / { n++; for (i = 2; i <= NF; i++) if ($i == "registers," && $(i - 1) > most) most = $(i - 1) }
+            END { if (n == 0) { print "FAIL ptxas said nothing of registers"; exit 1 }
+                if (!bad) print "ok sm_" sm ": " n " kernels assembled, " most " registers at most, no spills"; exit bad }' "$work/out" || exit
+    done
+fi
