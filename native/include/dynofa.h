@@ -61,7 +61,9 @@ typedef enum dynofa_status {
     DYNOFA_E_VERSION = 32, /* the bundle is of a newer version */
 
     DYNOFA_E_MEMORY = 40, /* an allocation failed */
-    DYNOFA_E_THREAD = 41  /* a thread could not be started or pinned */
+    DYNOFA_E_THREAD = 41, /* a thread could not be started or pinned */
+
+    DYNOFA_E_DEVICE = 50 /* the backend's driver or device is missing, too old, lost or refuses */
 } dynofa_status;
 
 /* The name of a status, such as "DYNOFA_E_LEVEL", or "unknown status". A constant; any thread. */
@@ -104,10 +106,19 @@ typedef struct dynofa_config {
     const char *isa;
     /* Both: where memory comes from; all zero for the system. Zero */
     dynofa_allocator allocator;
+    /* Model: what runs it: "cuda" or "cuda:1" for the first or second device of NVIDIA's driver, in
+     * a build that has it; NULL or "native" for this CPU. Sessions on a device take no affinity and
+     * run the same with any number of threads. NULL */
+    const char *backend;
 } dynofa_config;
 
 /* Fills in the default values. Any thread. Does nothing if config is NULL. */
 DYNOFA_API void dynofa_config_init(dynofa_config *config);
+
+/* Whether a model can be opened with this config.backend here. The first question about "cuda"
+ * loads the driver. Any thread. Returns DYNOFA_OK, E_ARGUMENT (this build has no such backend) or
+ * E_DEVICE. */
+DYNOFA_API dynofa_status dynofa_backend_check(const char *backend);
 
 /* A sub-network of a space. Slot i of kernels and expands belongs to the i-th stored block of the
  * elastic stages; slots that the depth cuts off are checked and have no effect. */
@@ -130,14 +141,15 @@ typedef struct dynofa_model_info {
     uint32_t max_resolution; /* the largest trained image side */
     uint64_t supernet_bytes; /* packed weights and the supernet's own batch normalisation */
     uint64_t library_bytes;  /* plans and batch normalisation of all levels */
-    const char *isa;         /* the highest instruction set in use; lives as long as the program */
+    const char *isa;         /* the highest instruction set in use, or "cuda"; lives as long as the
+                                program */
 } dynofa_model_info;
 
 /* Opens a bundle (.dofa) and packs it. The file is read, not mapped, and closed again; one that
  * gets shorter meanwhile is E_FILE. config may be NULL. On success *model is the caller's, to be
  * freed with dynofa_model_free; else it is NULL and dynofa_error says what, where and what was
- * expected. Any thread. Returns DYNOFA_OK, E_ARGUMENT (a NULL, an unknown instruction set, half an
- * allocator), E_FILE, E_FORMAT, E_VERSION or E_MEMORY. */
+ * expected. Any thread. Returns DYNOFA_OK, E_ARGUMENT (a NULL, an unknown instruction set or
+ * backend, half an allocator), E_FILE, E_FORMAT, E_VERSION, E_MEMORY or E_DEVICE. */
 DYNOFA_API dynofa_status dynofa_model_open(const char *path, const dynofa_config *config,
                                            dynofa_model **model);
 
@@ -173,7 +185,8 @@ DYNOFA_API const char *dynofa_model_kernel(const dynofa_model *model, uint32_t i
 DYNOFA_API dynofa_status dynofa_model_norm_floats(const dynofa_model *model,
                                                   const dynofa_subnet *subnet, size_t *floats);
 
-/* The bytes that a session with this config takes, threads' stacks apart. Any thread. Returns
+/* The bytes that a session with this config takes, threads' stacks and what lies on a device apart.
+ * Any thread. Returns
  * DYNOFA_OK or E_ARGUMENT. */
 DYNOFA_API dynofa_status dynofa_session_bytes(const dynofa_model *model,
                                               const dynofa_config *config, size_t *bytes);
@@ -181,7 +194,8 @@ DYNOFA_API dynofa_status dynofa_session_bytes(const dynofa_model *model,
 /* Makes a session: one block of memory for any sub-network up to max_resolution, already touched,
  * and its threads. The last level that fits is selected, or nothing if none does. On success
  * *session is the caller's, to be freed with dynofa_session_free; else it is NULL and dynofa_error
- * has the sentence. Any thread. Returns DYNOFA_OK, E_ARGUMENT, E_MEMORY or E_THREAD. */
+ * has the sentence. On a device it also prepares every level that fits. Any thread. Returns
+ * DYNOFA_OK, E_ARGUMENT, E_MEMORY, E_THREAD or E_DEVICE. */
 DYNOFA_API dynofa_status dynofa_session_new(dynofa_model *model, const dynofa_config *config,
                                             dynofa_session **session);
 
@@ -202,15 +216,15 @@ DYNOFA_API dynofa_status dynofa_session_select(dynofa_session *session, uint32_t
  * largest. norms [norm_floats] are its batch normalisations as dynofa_model_norm_floats describes,
  * copied into the session; NULL and 0 stand for the supernet's own. No allocation. One thread per
  * session. Returns DYNOFA_OK, or with the old sub-network kept E_ARGUMENT, E_SUBNET, E_SIZE,
- * E_RESOLUTION or E_STATE (run in progress). */
+ * E_RESOLUTION, E_STATE (run in progress) or E_DEVICE. */
 DYNOFA_API dynofa_status dynofa_session_configure(dynofa_session *session,
                                                   const dynofa_subnet *subnet, const float *norms,
                                                   size_t norm_floats);
 
 /* Classifies one image [r][r][3] into one logit a class. Both buffers are the caller's, with
  * image_floats = 3*r*r and logit_floats = classes. No allocation; the same bits for any number of
- * threads. One thread per session. Returns DYNOFA_OK, E_ARGUMENT, E_SIZE or E_STATE (run in
- * progress, or nothing selected). */
+ * threads. One thread per session. Returns DYNOFA_OK, E_ARGUMENT, E_SIZE, E_STATE (run in
+ * progress, or nothing selected) or E_DEVICE: a session that lost its device stays without. */
 DYNOFA_API dynofa_status dynofa_session_run(dynofa_session *session, const float *image,
                                             size_t image_floats, float *logits,
                                             size_t logit_floats);
@@ -238,7 +252,7 @@ typedef struct dynofa_layer_time {
     uint32_t kind;        /* a dynofa_layer_kind */
     int32_t block;        /* number of the block in the supernet, -1 outside blocks */
     uint64_t macs;        /* multiply-adds */
-    uint64_t nanoseconds; /* wall clock on the calling thread */
+    uint64_t nanoseconds; /* wall clock on the calling thread, or of the device */
 } dynofa_layer_time;
 
 /* dynofa_session_run that also times its parts, in order, into times [capacity], the caller's.

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend.h"
 #include "bundle.h"
 
 enum { NAME_SIZE = 160 };
@@ -272,6 +273,8 @@ void model_release(dynofa_model *m) {
     if (atomic_fetch_sub_explicit(&m->holders, 1, memory_order_acq_rel) > 1)
         return;
     memory mem = m->mem;
+    if (m->remote != NULL)
+        m->backend->close(m);
     memory_free(&mem, m->library, m->library_bytes);
     memory_free(&mem, m->weights, m->weights_bytes);
     memory_free(&mem, m->index, m->index_bytes);
@@ -384,6 +387,9 @@ static dynofa_status open_source(source from, const dynofa_config *settings, dyn
         status = fail(f, DYNOFA_E_ARGUMENT,
                       "%s is no instruction set of this build, expected ref, avx2, avx512 or neon",
                       settings->isa != NULL ? settings->isa : "DYNOFA_ISA");
+    uint32_t device = 0;
+    if (status == DYNOFA_OK)
+        status = backend_find(settings->backend, &m->backend, &device, f);
     if (status == DYNOFA_OK) {
         status = bundle_read(&b, &m->mem, from, f);
         if (status == DYNOFA_OK)
@@ -391,6 +397,8 @@ static dynofa_status open_source(source from, const dynofa_config *settings, dyn
         memory_free(&m->mem, ws.block, ws.bytes);
         bundle_close(&b);
     }
+    if (status == DYNOFA_OK && m->backend != NULL)
+        status = m->backend->open(m, device, f);
     if (status != DYNOFA_OK) {
         model_release(m);
         return status;
@@ -456,7 +464,7 @@ dynofa_status dynofa_model_describe(const dynofa_model *model, dynofa_model_info
         .max_resolution = model->space.max_resolution,
         .supernet_bytes = model->weights_bytes + model->index_bytes,
         .library_bytes = model->library_bytes,
-        .isa = model->table.isa,
+        .isa = engine_name(model),
     };
     memcpy(info, &all, size_min(info->struct_size, sizeof all));
     return DYNOFA_OK;
@@ -489,6 +497,8 @@ dynofa_subnet plan_subnet(const dynofa_model *m, const plan *p) {
 const char *dynofa_model_kernel(const dynofa_model *model, uint32_t i) {
     if (model == NULL)
         return NULL;
+    if (model->backend != NULL)
+        return model->backend->kernel(i);
     const dynk_table *t = &model->table;
     const dynk_kernel *const all[] = {
         &t->stem[0],      &t->stem[1],      &t->pointwise,    &t->dwconv[0][0],

@@ -41,7 +41,9 @@ typedef struct plan {
 
 struct dynofa_model {
     memory mem;
-    atomic_uint holders; /* the caller's handle and the sessions */
+    const struct backend *backend; /* NULL for this CPU */
+    void *remote;                  /* the backend's part */
+    atomic_uint holders;           /* the caller's handle and the sessions */
     dynk_table table;
     space space;
     uint32_t norms;                                 /* of the supernet */

@@ -4,6 +4,7 @@
 #ifndef DYNOFA_NAMES_H
 #define DYNOFA_NAMES_H
 
+#define backend_find     dynofa_internal_backend_find
 #define block_next       dynofa_internal_block_next
 #define bundle_all_used  dynofa_internal_bundle_all_used
 #define bundle_close     dynofa_internal_bundle_close
@@ -14,6 +15,7 @@
 #define bundle_values    dynofa_internal_bundle_values
 #define carve            dynofa_internal_carve
 #define config_read      dynofa_internal_config_read
+#define engine_name      dynofa_internal_engine_name
 #define fail             dynofa_internal_fail
 #define json_bool        dynofa_internal_json_bool
 #define json_end         dynofa_internal_json_end

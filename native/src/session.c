@@ -3,6 +3,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend.h"
+
 typedef struct norm_places {
     carver *c;
     affine *norm;
@@ -24,11 +26,16 @@ static void carve_all(carver *c, dynofa_session *s, const subnet *largest) {
         plan_carve(&m->space, c, &s->configured[i]);
     s->given = (void *)carve(c, ceil_div(m->norms * sizeof *s->given, sizeof(float)));
     s->order = (void *)carve(c, ceil_div(m->norms * sizeof *s->order, sizeof(float)));
+    const size_t before = c->used;
+    norm_places places = {c, s->given};
+    norms_visit(&m->space, largest, place_norm, &places);
+    s->given_block = c->base == NULL ? NULL : c->base + before;
+    s->given_floats = c->used - before;
+    if (m->backend != NULL)
+        return; /* has its arena on the device */
     s->lane = (void *)carve(c, ceil_div(s->max_threads * sizeof *s->lane, sizeof(float)));
     s->pool.worker =
         (void *)carve(c, ceil_div(s->max_threads * sizeof *s->pool.worker, sizeof(float)));
-    norm_places places = {c, s->given};
-    norms_visit(&m->space, largest, place_norm, &places);
     session_carve(c, s, largest);
 }
 
@@ -43,6 +50,9 @@ static dynofa_status prepare(dynofa_session *s, const dynofa_model *model,
     if (settings->max_resolution > MAX_RESOLUTION)
         return fail(f, DYNOFA_E_ARGUMENT, "config.max_resolution is %u, expected 0 to %d",
                     (unsigned)settings->max_resolution, MAX_RESOLUTION);
+    if (model->backend != NULL && settings->affinity != 0)
+        return fail(f, DYNOFA_E_ARGUMENT, "config.affinity with backend %s, expected 0",
+                    model->backend->name);
     memset(s, 0, sizeof *s);
     s->model = (dynofa_model *)(uintptr_t)model;
     s->mem.user = settings->allocator;
@@ -100,12 +110,16 @@ dynofa_status dynofa_session_new(dynofa_model *model, const dynofa_config *confi
     space_largest(&model->space, s->max_resolution, &largest);
     carve_all(&c, s, &largest);
     atomic_flag_clear(&s->busy);
-    status = pool_start(&s->pool, s->max_threads, settings.affinity, f);
+    if (model->backend != NULL)
+        status = model->backend->session_new(s, &largest, f);
+    else
+        status = pool_start(&s->pool, s->max_threads, settings.affinity, f);
     if (status != DYNOFA_OK) {
         memory_free(&plain.mem, s, plain.bytes);
         return status;
     }
-    pool_set_threads(&s->pool, s->threads);
+    if (model->backend == NULL)
+        pool_set_threads(&s->pool, s->threads);
     model_hold(model);
     for (uint32_t i = 0; i < model->levels; i++)
         if (model->level[i].n.resolution <= s->max_resolution) {
@@ -122,7 +136,10 @@ void dynofa_session_free(dynofa_session **session) {
     dynofa_session *s = *session;
     memory mem = s->mem;
     *session = NULL;
-    pool_stop(&s->pool);
+    if (s->model->backend != NULL)
+        s->model->backend->session_free(s);
+    else
+        pool_stop(&s->pool);
     model_release(s->model);
     memory_free(&mem, s, s->bytes);
 }
@@ -225,6 +242,11 @@ static dynofa_status configure(dynofa_session *s, const dynofa_subnet *subnet, c
         tag |= UINT64_C(1) << 63; /* neither the supernet's nor a level's */
     }
     plan_build(s->model, p, norms == NULL ? NULL : s->order, tag);
+    if (norms != NULL && s->model->backend != NULL) {
+        status = s->model->backend->upload_given(s);
+        if (status != DYNOFA_OK)
+            return status;
+    }
     s->plan = p;
     s->level = -1;
     return DYNOFA_OK;
@@ -250,7 +272,8 @@ dynofa_status dynofa_session_set_threads(dynofa_session *session, uint32_t threa
                              "threads is %u, expected 1 to %u (config.max_threads)",
                              (unsigned)threads, (unsigned)s->max_threads));
     s->threads = threads;
-    pool_set_threads(&s->pool, threads);
+    if (s->model->backend == NULL)
+        pool_set_threads(&s->pool, threads);
     return leave(s, DYNOFA_OK);
 }
 
@@ -274,7 +297,13 @@ static dynofa_status run(dynofa_session *s, size_t count, const float *images, s
     for (size_t i = 0; i < count; i++) {
         s->image = images + i * image;
         s->logits = logits + i * classes;
-        session_execute(s);
+        if (s->model->backend == NULL) {
+            session_execute(s);
+            continue;
+        }
+        dynofa_status status = s->model->backend->run(s);
+        if (status != DYNOFA_OK)
+            return status;
     }
     return DYNOFA_OK;
 }
@@ -328,7 +357,7 @@ dynofa_status dynofa_session_describe(const dynofa_session *session, dynofa_sess
         .max_threads = s->max_threads,
         .max_resolution = s->max_resolution,
         .bytes = s->bytes,
-        .isa = s->model->table.isa,
+        .isa = engine_name(s->model),
     };
     if (p != NULL) {
         all.resolution = p->n.resolution;

@@ -39,6 +39,9 @@ struct dynofa_session {
     const plan *plan;      /* of the following runs, or NULL */
     plan configured[2];    /* by dynofa_session_configure: the current one and the next */
     affine *given, *order; /* its batch normalisation, by number and in order of execution */
+    float *given_block;    /* what given points to */
+    size_t given_floats;
+    void *remote; /* the backend's part */
     atomic_flag busy;
     pool pool;
     float *map[2], *filtered, *sums, *mean, *tight, *gate, *vector, *features;

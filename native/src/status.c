@@ -25,6 +25,7 @@ const char *dynofa_status_name(dynofa_status status) {
         NAME(DYNOFA_E_VERSION)
         NAME(DYNOFA_E_MEMORY)
         NAME(DYNOFA_E_THREAD)
+        NAME(DYNOFA_E_DEVICE)
 #undef NAME
     }
     return "unknown status";

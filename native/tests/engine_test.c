@@ -1,5 +1,6 @@
-/* The engine against the oracle: engine_test BUNDLE... runs every level and random sub-networks of
- * each bundle, with the supernet's and with given batch normalisation, on 1 to 3 threads. */
+/* The engine against the oracle: engine_test [--backend NAME] BUNDLE... runs every level and random
+ * sub-networks of each bundle, with the supernet's and with given batch normalisation, on 1 to 3
+ * threads. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 
 #include <math.h>
@@ -67,7 +68,7 @@ static void compare(const bundle *b, dynofa_session *s, int level, const float *
     free(want);
 }
 
-static void check_bundle(const char *path) {
+static void check_bundle(const char *path, const char *backend) {
     failure f;
     bytes file = read_file(path);
     bundle b;
@@ -78,7 +79,8 @@ static void check_bundle(const char *path) {
     dynofa_config config;
     dynofa_config_init(&config);
     config.max_threads = MAX_THREADS;
-    CHECK_OK(dynofa_model_open(path, NULL, &m));
+    config.backend = backend;
+    CHECK_OK(dynofa_model_open(path, &config, &m));
     if (m == NULL) {
         printf("%s\n", dynofa_error());
         return;
@@ -150,7 +152,8 @@ static void check_memory(void) {
 
 int main(int argc, char **argv) {
     check_memory();
-    for (int i = 1; i < argc; i++)
-        check_bundle(argv[i]);
+    int first = argc > 2 && strcmp(argv[1], "--backend") == 0 ? 3 : 1;
+    for (int i = first; i < argc; i++)
+        check_bundle(argv[i], first > 1 ? argv[2] : NULL);
     return test_result();
 }

@@ -1,0 +1,45 @@
+/* What the engine has on a device for a model and for a session. */
+#ifndef DYNOFA_CUDA_ENGINE_H
+#define DYNOFA_CUDA_ENGINE_H
+
+#include "backend.h"
+#include "driver.h"
+#include "dync.h"
+
+/* A piece of host memory and its copy on the device. */
+typedef struct mirror {
+    const char *host;
+    size_t bytes;
+    cu_pointer device;
+} mirror;
+
+typedef struct cuda_model {
+    const cuda_driver *d;
+    cu_device device;
+    cu_handle context, module, function[DYNC_ENTRIES];
+    bool integrated; /* shares its memory with the host */
+    mirror weights, library;
+} cuda_model;
+
+/* The name of the entry point of a kernel. */
+const char *dynofa_internal_cuda_entry(uint32_t i);
+
+dynofa_status dynofa_internal_cuda_session_new(dynofa_session *s, const subnet *largest,
+                                               failure *f);
+void dynofa_internal_cuda_session_free(dynofa_session *s);
+dynofa_status dynofa_internal_cuda_upload_given(dynofa_session *s);
+dynofa_status dynofa_internal_cuda_run(dynofa_session *s);
+
+/* Device memory, or a sentence with what was asked for and what there is. The context is current.
+ */
+dynofa_status dynofa_internal_cuda_alloc(const cuda_driver *d, cu_pointer *at, size_t bytes,
+                                         const char *what, failure *f);
+
+#define cuda_entry        dynofa_internal_cuda_entry
+#define cuda_session_new  dynofa_internal_cuda_session_new
+#define cuda_session_free dynofa_internal_cuda_session_free
+#define cuda_upload_given dynofa_internal_cuda_upload_given
+#define cuda_run          dynofa_internal_cuda_run
+#define cuda_alloc        dynofa_internal_cuda_alloc
+
+#endif

@@ -1,0 +1,150 @@
+/* A model on a device: the kernels, and one copy of what native has packed. */
+#include <stdio.h>
+
+#include "engine.h"
+
+/* The kernels as the driver compiles them for its device. */
+__asm__(".section .rodata\n"
+        ".balign 16\n"
+        ".local dynofa_internal_cuda_ptx\n"
+        "dynofa_internal_cuda_ptx:\n"
+        ".incbin \"dync.ptx\"\n"
+        ".byte 0\n"
+        ".text\n");
+extern const char ptx[] __asm__("dynofa_internal_cuda_ptx");
+
+static const char *const entries[DYNC_ENTRIES] = {
+#define DYNC_KERNEL(op, name) "dync_" #name,
+#include "cuda.inc"
+#undef DYNC_KERNEL
+};
+
+const char *cuda_entry(uint32_t i) {
+    return i < DYNC_ENTRIES ? entries[i] : NULL;
+}
+
+dynofa_status cuda_alloc(const cuda_driver *d, cu_pointer *at, size_t bytes, const char *what,
+                         failure *f) {
+    cu_result r = d->memory_alloc(at, bytes);
+    if (r == 0)
+        return DYNOFA_OK;
+    *at = 0;
+    size_t available = 0, total = 0;
+    if (r != CU_OUT_OF_MEMORY || d->memory_info(&available, &total) != 0)
+        return cuda_failed(d, f, what, r);
+    return fail(f, DYNOFA_E_MEMORY, "no device memory for %s of %zu bytes: %zu of %zu are free",
+                what, bytes, available, total);
+}
+
+static dynofa_status find_device(const cuda_driver *d, uint32_t number, cu_device *device,
+                                 failure *f) {
+    if (number >= (uint32_t)d->devices)
+        return fail(f, DYNOFA_E_DEVICE, "no CUDA device %u, expected 0 to %d", (unsigned)number,
+                    d->devices - 1);
+    cu_result r = d->device_get(device, (int)number);
+    return r == 0 ? DYNOFA_OK : cuda_failed(d, f, "finding the device", r);
+}
+
+static dynofa_status check(uint32_t number, failure *f) {
+    const cuda_driver *d = cuda_driver_get(f);
+    cu_device device;
+    return d == NULL ? DYNOFA_E_DEVICE : find_device(d, number, &device, f);
+}
+
+static dynofa_status load_kernels(cuda_model *c, failure *f) {
+    char log[200] = "";
+    int options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
+    void *values[] = {log, (void *)sizeof log};
+    cu_result r = c->d->module_load(&c->module, ptx, 2, options, values);
+    if (r != 0) {
+        c->module = NULL;
+        char what[sizeof log + 40];
+        snprintf(what, sizeof what, "compiling the kernels (%.90s)", log);
+        return cuda_failed(c->d, f, what, r);
+    }
+    for (uint32_t i = 0; i < DYNC_ENTRIES; i++)
+        if ((r = c->d->module_function(&c->function[i], c->module, entries[i])) != 0)
+            return cuda_failed(c->d, f, entries[i], r);
+    return DYNOFA_OK;
+}
+
+static dynofa_status copy(cuda_model *c, mirror *to, const void *from, size_t bytes,
+                          const char *what, failure *f) {
+    if (bytes == 0)
+        return DYNOFA_OK;
+    dynofa_status status = cuda_alloc(c->d, &to->device, bytes, what, f);
+    if (status != DYNOFA_OK)
+        return status;
+    to->host = from;
+    to->bytes = bytes;
+    cu_result r = c->d->upload(to->device, from, bytes);
+    return r == 0 ? DYNOFA_OK : cuda_failed(c->d, f, what, r);
+}
+
+static dynofa_status fill(dynofa_model *m, cuda_model *c, failure *f) {
+    dynofa_status status = load_kernels(c, f);
+    if (status == DYNOFA_OK)
+        status = copy(c, &c->weights, m->weights, m->weights_bytes, "the weights", f);
+    if (status == DYNOFA_OK)
+        status = copy(c, &c->library, m->library, m->library_bytes, "the library", f);
+    return status;
+}
+
+static dynofa_status open(dynofa_model *m, uint32_t number, failure *f) {
+    const cuda_driver *d = cuda_driver_get(f);
+    if (d == NULL)
+        return DYNOFA_E_DEVICE;
+    cuda_model *c = memory_zeroed(&m->mem, sizeof *c);
+    if (c == NULL)
+        return fail(f, DYNOFA_E_MEMORY, "no memory for a model on a device, %zu bytes", sizeof *c);
+    m->remote = c;
+    c->d = d;
+    dynofa_status status = find_device(d, number, &c->device, f);
+    if (status != DYNOFA_OK)
+        return status;
+    int integrated = 0;
+    cu_result r = d->device_attribute(&integrated, CU_ATTRIBUTE_INTEGRATED, c->device);
+    if (r != 0)
+        return cuda_failed(d, f, "asking the device", r);
+    c->integrated = integrated != 0;
+    if ((r = d->context_retain(&c->context, c->device)) != 0) {
+        c->context = NULL;
+        return cuda_failed(d, f, "taking the device", r);
+    }
+    if ((r = d->context_push(c->context)) != 0)
+        return cuda_failed(d, f, "using the device", r);
+    status = fill(m, c, f);
+    cuda_leave(d);
+    return status;
+}
+
+/* What fails here has failed before: of a device that is lost nothing is left to give back. */
+static void close(dynofa_model *m) {
+    cuda_model *c = m->remote;
+    const cuda_driver *d = c->d;
+    if (c->context != NULL && d->context_push(c->context) == 0) {
+        if (c->library.device != 0)
+            d->memory_free(c->library.device);
+        if (c->weights.device != 0)
+            d->memory_free(c->weights.device);
+        if (c->module != NULL)
+            d->module_unload(c->module);
+        cuda_leave(d);
+    }
+    if (c->context != NULL)
+        d->context_release(c->device);
+    memory_free(&m->mem, c, sizeof *c);
+}
+
+extern const backend dynofa_internal_cuda;
+const backend dynofa_internal_cuda = {
+    .name = "cuda",
+    .check = check,
+    .open = open,
+    .close = close,
+    .kernel = cuda_entry,
+    .session_new = cuda_session_new,
+    .session_free = cuda_session_free,
+    .upload_given = cuda_upload_given,
+    .run = cuda_run,
+};

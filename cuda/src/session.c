@@ -1,0 +1,513 @@
+/* A session on a device: one stream, one arena, and a graph for each level. A run of a level is one
+ * launch; any other sub-network is issued kernel by kernel. */
+#include <string.h>
+
+#include "engine.h"
+
+/* Parts of a run that are timed, at most, but for those of blocks. */
+enum { PARTS = 4, BLOCK_PARTS = 4 };
+
+typedef struct part {
+    dynofa_layer_kind kind;
+    int32_t block;
+    uint64_t macs;
+} part;
+
+typedef struct cuda_session {
+    const cuda_model *m;
+    const cuda_driver *d;
+    size_t bytes; /* of this struct and what lies behind it */
+    bool lost;    /* the device failed in the midst of something */
+    cu_handle stream;
+    mirror given;
+    cu_pointer arena;
+    float *map[2], *expanded, *filtered, *sums, *tight, *gate, *vector,
+        *features; /* of the device */
+    /* Pinned, and where the device reads and writes them: there, or in its own memory. */
+    float *image, *logits, *device_image, *device_logits;
+    cu_handle *graph; /* [levels], NULL where the resolution does not fit */
+    cu_handle *event; /* [parts + 1] */
+    part *part;
+    uint32_t parts_max, parts;
+} cuda_session;
+
+/* ---- Issuing a run ----------------------------------------------------------------------------*/
+
+/* A run being issued, or recorded into a graph. The first failure ends it. */
+typedef struct issue {
+    cuda_session *c;
+    const dynofa_session *s;
+    const plan *p;
+    bool timed;
+    const char *what; /* failed with result */
+    cu_result result;
+} issue;
+
+/* Where the device has its copy of weights or of a batch normalisation. */
+static const float *on_device(const cuda_session *c, const float *host) {
+    const mirror *const all[] = {&c->m->weights, &c->m->library, &c->given};
+    if (host == NULL)
+        return NULL;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        size_t offset = (size_t)((uintptr_t)host - (uintptr_t)all[i]->host);
+        if (all[i]->host != NULL && offset < all[i]->bytes)
+            return (const float *)(uintptr_t)(all[i]->device + offset);
+    }
+    return NULL; /* not reached: plans point nowhere else */
+}
+
+static void launch(issue *i, dync_launch l, void *args) {
+    if (i->result != 0)
+        return;
+    i->what = cuda_entry(l.entry);
+    i->result = i->c->d->launch(i->c->m->function[l.entry], l.grid[0], l.grid[1], l.grid[2],
+                                l.threads, 1, 1, l.shared, i->c->stream, &args, NULL);
+}
+
+static void mark(issue *i, uint32_t number) {
+    if (i->result != 0 || !i->timed)
+        return;
+    i->what = "timing a part";
+    i->result = i->c->d->event_record(i->c->event[number], i->c->stream);
+}
+
+/* What was issued since the last one is a part of the run. */
+static void end_part(issue *i, dynofa_layer_kind kind, int32_t block, uint64_t macs) {
+    if (!i->timed)
+        return;
+    i->c->part[i->c->parts] = (part){kind, block, macs};
+    mark(i, ++i->c->parts);
+}
+
+static void pointwise(issue *i, const float *x, const matrix *weight, affine norm, float *y,
+                      uint32_t pixels, uint32_t in, uint32_t out, dynk_act act, const float *gate,
+                      const float *residual, uint32_t r_pix) {
+    dync_pointwise_args a = {
+        .x = x,
+        .weight = on_device(i->c, weight->weight),
+        .scale = on_device(i->c, norm.scale),
+        .shift = on_device(i->c, norm.shift),
+        .gate = gate,
+        .residual = residual,
+        .y = y,
+        .pixels = pixels,
+        .area = pixels,
+        .in = in,
+        .out = out,
+        .x_pix = (uint32_t)map_pixel(in),
+        .y_pix = (uint32_t)map_pixel(out),
+        .r_pix = r_pix,
+        .w_panel = (uint32_t)weight->w_panel,
+        .gate_image = (uint32_t)map_pixel(in),
+        .act = act,
+    };
+    launch(i, dync_pointwise_launch(&a), &a);
+}
+
+static void dense(issue *i, const float *x, uint32_t rows, uint32_t count, const matrix *weight,
+                  const float *bias, float *y, uint32_t in, uint32_t out, dynk_act act) {
+    dync_dense_args a = {
+        .x = x,
+        .weight = on_device(i->c, weight->weight),
+        .bias = on_device(i->c, bias),
+        .y = y,
+        .n = 1,
+        .rows = rows,
+        .count = count,
+        .in = in,
+        .out = out,
+        .x_row = in,
+        .x_image = (uint32_t)map_pixel(in) * rows,
+        .y_image = (uint32_t)map_pixel(out),
+        .w_panel = (uint32_t)weight->w_panel,
+        .act = act,
+    };
+    launch(i, dync_dense_launch(&a), &a);
+}
+
+static void stem(issue *i) {
+    const space *sp = &i->s->model->space;
+    uint32_t side = i->p->n.resolution, out = strided(side, sp->stem_stride);
+    dync_stem_args a = {
+        .x = i->c->device_image,
+        .weight = on_device(i->c, i->s->model->stem.weight),
+        .scale = on_device(i->c, i->p->stem.scale),
+        .shift = on_device(i->c, i->p->stem.shift),
+        .y = i->c->map[0],
+        .n = 1,
+        .side = side,
+        .channels = sp->stem_channels,
+        .stride = sp->stem_stride,
+        .y_pix = (uint32_t)map_pixel(sp->stem_channels),
+        .w_panel = (uint32_t)i->s->model->stem.w_panel,
+        .act = sp->stem_act,
+    };
+    launch(i, dync_stem_launch(&a), &a);
+    end_part(i, DYNOFA_LAYER_STEM, -1, (uint64_t)27 * sp->stem_channels * out * out);
+}
+
+static void block_of(issue *i, const plan_block *pb, const float *from, float *to) {
+    cuda_session *c = i->c;
+    const block *b = &pb->b;
+    const int32_t number = (int32_t)b->index;
+    const uint32_t in = b->in_side * b->in_side, out = b->out_side * b->out_side;
+    const uint64_t taps = (uint64_t)b->kernel * b->kernel;
+    if (b->expand)
+        pointwise(i, from, &pb->w->expand, pb->expand, c->expanded, in, b->in, b->mid, b->act, NULL,
+                  NULL, 0);
+    dync_depthwise_args a = {
+        .x = b->expand ? c->expanded : from,
+        .weight = on_device(c, pb->w->depthwise[b->kernel / 2 - 1]),
+        .scale = on_device(c, pb->depthwise.scale),
+        .shift = on_device(c, pb->depthwise.shift),
+        .y = c->filtered,
+        .sums = b->squeeze > 0 ? c->sums : NULL,
+        .n = 1,
+        .side = b->in_side,
+        .channels = b->mid,
+        .k = b->kernel,
+        .stride = b->stride,
+        .x_pix = (uint32_t)map_pixel(b->mid),
+        .y_pix = (uint32_t)map_pixel(b->mid),
+        .act = b->act,
+    };
+    launch(i, dync_depthwise_launch(&a), &a);
+    end_part(i, DYNOFA_LAYER_EXPAND_DEPTHWISE, number,
+             b->mid * ((b->expand ? (uint64_t)b->in * in : 0) + taps * out));
+    if (b->squeeze > 0) {
+        dense(i, c->sums, dync_depthwise_parts(b->in_side, b->stride), out, &pb->w->reduce,
+              pb->w->reduce_bias, c->tight, b->mid, b->squeeze, DYNK_ACT_RELU);
+        end_part(i, DYNOFA_LAYER_SQUEEZE, number, (uint64_t)b->mid * b->squeeze);
+        dense(i, c->tight, 1, 1, &pb->w->excite, pb->w->excite_bias, c->gate, b->squeeze, b->mid,
+              DYNK_ACT_HSIGMOID);
+        end_part(i, DYNOFA_LAYER_EXCITE, number, (uint64_t)b->mid * b->squeeze);
+    }
+    pointwise(i, c->filtered, &pb->w->project, pb->project, to, out, b->mid, b->out, DYNK_ACT_NONE,
+              b->squeeze > 0 ? c->gate : NULL, b->residual ? from : NULL,
+              (uint32_t)map_pixel(b->in));
+    end_part(i, DYNOFA_LAYER_PROJECT, number, (uint64_t)b->mid * b->out * out);
+}
+
+static void head(issue *i, const float *from) {
+    cuda_session *c = i->c;
+    const dynofa_model *m = i->s->model;
+    const space *sp = &m->space;
+    const plan *p = i->p;
+    const bool expand = sp->head_expand > 0;
+    const uint32_t area = p->last_side * p->last_side;
+    const uint32_t out = expand ? sp->head_expand : sp->head_features;
+    pointwise(i, from, expand ? &m->head_expand : &m->features, p->head, c->expanded, area,
+              p->last_channels, out, sp->head_act, NULL, NULL, 0);
+    dync_average_args a = {
+        c->expanded, c->vector, 1, area, out, (uint32_t)map_pixel(out), (uint32_t)map_pixel(out)};
+    launch(i, dync_average_launch(&a), &a);
+    end_part(i, DYNOFA_LAYER_HEAD, -1, (uint64_t)area * p->last_channels * out);
+    const float *vector = c->vector;
+    if (expand) {
+        dense(i, vector, 1, 1, &m->features, NULL, c->features, out, sp->head_features,
+              sp->head_act);
+        end_part(i, DYNOFA_LAYER_FEATURES, -1, (uint64_t)out * sp->head_features);
+        vector = c->features;
+    }
+    dense(i, vector, 1, 1, &m->classifier, m->bias, c->device_logits, sp->head_features,
+          sp->classes, DYNK_ACT_NONE);
+    end_part(i, DYNOFA_LAYER_CLASSIFIER, -1, (uint64_t)sp->head_features * sp->classes);
+}
+
+static size_t image_bytes(uint32_t side) {
+    return (size_t)side * side * 3 * sizeof(float);
+}
+
+/* Everything from the pinned image to the pinned logits, in the order of the stream. */
+static void issue_run(issue *i) {
+    cuda_session *c = i->c;
+    const size_t logits = i->s->model->space.classes * sizeof(float);
+    c->parts = 0;
+    if (!c->m->integrated) {
+        i->what = "copying the image";
+        i->result = c->d->upload_async((cu_pointer)(uintptr_t)c->device_image, c->image,
+                                       image_bytes(i->p->n.resolution), c->stream);
+    }
+    mark(i, 0);
+    stem(i);
+    int at = 0;
+    for (uint32_t n = 0; n < i->p->blocks; n++, at = 1 - at)
+        block_of(i, &i->p->block[n], c->map[at], c->map[1 - at]);
+    head(i, c->map[at]);
+    if (i->result == 0 && !c->m->integrated) {
+        i->what = "copying the logits";
+        i->result = c->d->download_async(c->logits, (cu_pointer)(uintptr_t)c->device_logits, logits,
+                                         c->stream);
+    }
+}
+
+/* ---- Making and ending ------------------------------------------------------------------------*/
+
+static void carve_host(carver *k, const dynofa_session *s, cuda_session *c) {
+    const dynofa_model *m = s->model;
+    c->parts_max = PARTS + BLOCK_PARTS * (1 + m->space.slots);
+    carve(k, ceil_div(sizeof *c, sizeof(float)));
+    c->graph = (void *)carve(k, ceil_div(m->levels * sizeof *c->graph, sizeof(float)));
+    c->event = (void *)carve(k, ceil_div((c->parts_max + 1) * sizeof *c->event, sizeof(float)));
+    c->part = (void *)carve(k, ceil_div(c->parts_max * sizeof *c->part, sizeof(float)));
+}
+
+static void carve_device(carver *k, const dynofa_session *s, const subnet *largest,
+                         cuda_session *c) {
+    const space *sp = &s->model->space;
+    size_t side = strided(largest->resolution, sp->stem_stride);
+    size_t maps = side * side * map_pixel(sp->stem_channels), expanded = 1, filtered = 1, sums = 1;
+    size_t mid = 1, squeeze = 1, head = size_max(sp->head_expand, sp->head_features);
+    block_walk w = {.s = sp, .n = largest};
+    while (block_next(&w)) {
+        const block *b = &w.b;
+        size_t in = (size_t)b->in_side * b->in_side, out = (size_t)b->out_side * b->out_side;
+        maps = size_max(maps, out * map_pixel(b->out));
+        if (b->expand)
+            expanded = size_max(expanded, in * map_pixel(b->mid));
+        filtered = size_max(filtered, out * map_pixel(b->mid));
+        sums = size_max(sums, (size_t)dync_depthwise_parts(b->in_side, b->stride) * b->mid);
+        mid = size_max(mid, b->mid);
+        squeeze = size_max(squeeze, b->squeeze);
+    }
+    size_t last = (size_t)w.b.out_side * w.b.out_side;
+    for (int i = 0; i < 2; i++)
+        c->map[i] = carve(k, maps);
+    c->expanded = carve(k, size_max(expanded, last * map_pixel(head)));
+    c->filtered = carve(k, filtered);
+    c->sums = carve(k, sums);
+    c->tight = carve(k, squeeze);
+    c->gate = carve(k, mid);
+    c->vector = carve(k, head);
+    c->features = carve(k, sp->head_features);
+    if (c->m->integrated)
+        return;
+    c->device_image = carve(k, image_bytes(largest->resolution) / sizeof(float));
+    c->device_logits = carve(k, sp->classes);
+}
+
+static dynofa_status make_arena(dynofa_session *s, cuda_session *c, const subnet *largest,
+                                failure *f) {
+    carver count = {0};
+    carve_device(&count, s, largest, c);
+    carve(&count, s->given_floats);
+    if (count.overflow)
+        return fail(f, DYNOFA_E_MEMORY, "no device memory for a session: more than %zu bytes",
+                    SIZE_MAX / 8);
+    dynofa_status status = cuda_alloc(c->d, &c->arena, count.used * sizeof(float), "a session", f);
+    if (status != DYNOFA_OK)
+        return status;
+    carver place = {.base = (float *)(uintptr_t)c->arena};
+    carve_device(&place, s, largest, c);
+    c->given = (mirror){(const char *)s->given_block, s->given_floats * sizeof(float),
+                        (cu_pointer)(uintptr_t)carve(&place, s->given_floats)};
+    return DYNOFA_OK;
+}
+
+/* The image and the logits where both sides reach them. */
+static dynofa_status make_pinned(dynofa_session *s, cuda_session *c, failure *f) {
+    const size_t image = image_bytes(s->max_resolution);
+    const size_t logits_at = ceil_div(image, DYNK_ALIGN) * DYNK_ALIGN;
+    const size_t bytes =
+        logits_at + ceil_div(s->model->space.classes * sizeof(float), DYNK_ALIGN) * DYNK_ALIGN;
+    void *at = NULL;
+    cu_result r = c->d->host_alloc(&at, bytes, CU_HOST_PORTABLE | CU_HOST_DEVICE_MAP);
+    if (r == CU_OUT_OF_MEMORY)
+        return fail(f, DYNOFA_E_MEMORY, "no pinned memory for a session, %zu bytes", bytes);
+    if (r != 0)
+        return cuda_failed(c->d, f, "taking pinned memory", r);
+    c->image = at;
+    c->logits = (float *)(void *)((char *)at + logits_at);
+    if (!c->m->integrated)
+        return DYNOFA_OK;
+    cu_pointer mapped = 0;
+    if ((r = c->d->host_pointer(&mapped, at, 0)) != 0)
+        return cuda_failed(c->d, f, "mapping pinned memory", r);
+    c->device_image = (float *)(uintptr_t)mapped;
+    c->device_logits = (float *)(uintptr_t)(mapped + logits_at);
+    return DYNOFA_OK;
+}
+
+/* Records the run of a level into a graph that is launched at once. */
+static dynofa_status make_graph(const dynofa_session *s, cuda_session *c, uint32_t level,
+                                failure *f) {
+    const cuda_driver *d = c->d;
+    issue i = {.c = c, .s = s, .p = &s->model->level[level]};
+    cu_handle graph = NULL;
+    cu_result r = d->capture_begin(c->stream, CU_CAPTURE_THREAD_LOCAL);
+    if (r != 0)
+        return cuda_failed(d, f, "recording a level", r);
+    issue_run(&i);
+    r = d->capture_end(c->stream, &graph); /* also after a failure, or the stream stays recording */
+    if (i.result != 0)
+        r = i.result;
+    else
+        i.what = "recording a level";
+    if (r == 0) {
+        i.what = "preparing a level";
+        r = d->graph_instantiate(&c->graph[level], graph, 0);
+        if (r != 0)
+            c->graph[level] = NULL;
+    }
+    if (graph != NULL)
+        d->graph_destroy(graph);
+    return r == 0 ? DYNOFA_OK : cuda_failed(d, f, i.what, r);
+}
+
+static dynofa_status make(dynofa_session *s, cuda_session *c, const subnet *largest, failure *f) {
+    const cuda_driver *d = c->d;
+    dynofa_status status = make_pinned(s, c, f);
+    if (status == DYNOFA_OK)
+        status = make_arena(s, c, largest, f);
+    if (status != DYNOFA_OK)
+        return status;
+    int least = 0, greatest = 0;
+    cu_result r = d->stream_priorities(&least, &greatest);
+    if (r == 0)
+        r = d->stream_create(&c->stream, CU_STREAM_NON_BLOCKING, greatest);
+    if (r != 0) {
+        c->stream = NULL;
+        return cuda_failed(d, f, "making a stream", r);
+    }
+    for (uint32_t i = 0; i <= c->parts_max; i++)
+        if ((r = d->event_create(&c->event[i], 0)) != 0) {
+            c->event[i] = NULL;
+            return cuda_failed(d, f, "making an event", r);
+        }
+    for (uint32_t i = 0; i < s->model->levels && status == DYNOFA_OK; i++)
+        if (s->model->level[i].n.resolution <= s->max_resolution)
+            status = make_graph(s, c, i, f);
+    return status;
+}
+
+/* What fails here has failed before: of a device that is lost nothing is left to give back. */
+static void unmake(const dynofa_session *s, cuda_session *c) {
+    const cuda_driver *d = c->d;
+    for (uint32_t i = 0; i < s->model->levels; i++)
+        if (c->graph[i] != NULL)
+            d->graph_exec_destroy(c->graph[i]);
+    for (uint32_t i = 0; i <= c->parts_max; i++)
+        if (c->event[i] != NULL)
+            d->event_destroy(c->event[i]);
+    if (c->stream != NULL)
+        d->stream_destroy(c->stream);
+    if (c->arena != 0)
+        d->memory_free(c->arena);
+    if (c->image != NULL)
+        d->host_free(c->image);
+}
+
+void cuda_session_free(dynofa_session *s) {
+    cuda_session *c = s->remote;
+    if (c->d->context_push(c->m->context) == 0) {
+        unmake(s, c);
+        cuda_leave(c->d);
+    }
+    memory_free(&s->mem, c, c->bytes);
+    s->remote = NULL;
+}
+
+dynofa_status cuda_session_new(dynofa_session *s, const subnet *largest, failure *f) {
+    cuda_session counted = {0};
+    carver count = {0};
+    carve_host(&count, s, &counted);
+    const size_t bytes = count.used * sizeof(float);
+    cuda_session *c = memory_zeroed(&s->mem, bytes);
+    if (c == NULL)
+        return fail(f, DYNOFA_E_MEMORY, "no memory for a session on a device, %zu bytes", bytes);
+    carver place = {.base = (float *)(void *)c};
+    carve_host(&place, s, c);
+    c->bytes = bytes;
+    c->m = s->model->remote;
+    c->d = c->m->d;
+    s->remote = c;
+    cu_result r = c->d->context_push(c->m->context);
+    dynofa_status status = DYNOFA_OK;
+    if (r == 0) {
+        status = make(s, c, largest, f);
+        if (status != DYNOFA_OK)
+            unmake(s, c);
+        cuda_leave(c->d);
+    } else {
+        status = cuda_failed(c->d, f, "using the device", r);
+    }
+    if (status != DYNOFA_OK) {
+        memory_free(&s->mem, c, bytes);
+        s->remote = NULL;
+    }
+    return status;
+}
+
+/* ---- Running ----------------------------------------------------------------------------------*/
+
+/* Begins something that needs the device. */
+static dynofa_status enter(dynofa_session *s) {
+    cuda_session *c = s->remote;
+    if (c->lost)
+        return fail(&s->error, DYNOFA_E_DEVICE,
+                    "CUDA: the device was lost in an earlier call, expected a new model and "
+                    "session");
+    cu_result r = c->d->context_push(c->m->context);
+    return r == 0 ? DYNOFA_OK : cuda_failed(c->d, &s->error, "using the device", r);
+}
+
+/* Ends it: waits, and says what failed. A device that does not come to rest is lost. */
+static dynofa_status settle(dynofa_session *s, const char *what, cu_result r) {
+    cuda_session *c = s->remote;
+    cu_result waited = c->d->stream_wait(c->stream);
+    c->lost = waited != 0;
+    if (r != 0)
+        return cuda_failed(c->d, &s->error, what, r);
+    return waited == 0 ? DYNOFA_OK : cuda_failed(c->d, &s->error, "the device was lost", waited);
+}
+
+dynofa_status cuda_upload_given(dynofa_session *s) {
+    cuda_session *c = s->remote;
+    dynofa_status status = enter(s);
+    if (status != DYNOFA_OK)
+        return status;
+    cu_result r = c->d->upload_async(c->given.device, c->given.host, c->given.bytes, c->stream);
+    status = settle(s, "copying batch normalisations", r);
+    cuda_leave(c->d);
+    return status;
+}
+
+/* The times between the events of the parts. */
+static cu_result read_times(dynofa_session *s, const cuda_session *c) {
+    for (uint32_t i = 0; i < c->parts; i++) {
+        float ms = 0;
+        cu_result r = c->d->event_elapsed(&ms, c->event[i], c->event[i + 1]);
+        if (r != 0)
+            return r;
+        const part *p = &c->part[i];
+        if (i < s->times_room)
+            s->times[i] = (dynofa_layer_time){p->kind, p->block, p->macs, (uint64_t)(ms * 1e6F)};
+    }
+    s->times_count = c->parts;
+    return 0;
+}
+
+dynofa_status cuda_run(dynofa_session *s) {
+    cuda_session *c = s->remote;
+    dynofa_status status = enter(s);
+    if (status != DYNOFA_OK)
+        return status;
+    issue i = {.c = c, .s = s, .p = s->plan, .timed = s->times != NULL};
+    memcpy(c->image, s->image, image_bytes(s->plan->n.resolution));
+    if (s->level >= 0 && !i.timed) {
+        i.what = "launching a level";
+        i.result = c->d->graph_launch(c->graph[s->level], c->stream);
+    } else {
+        issue_run(&i);
+    }
+    status = settle(s, i.what, i.result);
+    if (status == DYNOFA_OK && i.timed) {
+        cu_result r = read_times(s, c);
+        if (r != 0)
+            status = cuda_failed(c->d, &s->error, "reading the times", r);
+    }
+    cuda_leave(c->d);
+    if (status == DYNOFA_OK)
+        memcpy(s->logits, c->logits, s->model->space.classes * sizeof(float));
+    return status;
+}

@@ -1,0 +1,31 @@
+/* What an engine on a device does for models and sessions. It executes the same plans, on a copy of
+ * the same packed weights. It lives in a folder above this one, and a build may come without it. */
+#ifndef DYNOFA_BACKEND_H
+#define DYNOFA_BACKEND_H
+
+#include "session.h"
+
+typedef struct backend {
+    const char *name;
+    /* Whether the device of that number can be used. */
+    dynofa_status (*check)(uint32_t device, failure *f);
+    /* Sets m->remote, also where it fails after taking something; close gives that back. */
+    dynofa_status (*open)(dynofa_model *m, uint32_t device, failure *f);
+    void (*close)(dynofa_model *m);
+    const char *(*kernel)(uint32_t i);
+    /* On failure the session has nothing of the backend. */
+    dynofa_status (*session_new)(dynofa_session *s, const subnet *largest, failure *f);
+    void (*session_free)(dynofa_session *s);
+    /* s->given_block has changed. */
+    dynofa_status (*upload_given)(dynofa_session *s);
+    /* Executes s->plan, of s->level if that is not negative, for s->image. */
+    dynofa_status (*run)(dynofa_session *s);
+} backend;
+
+/* config.backend as backend and number of a device; NULL for this CPU. */
+dynofa_status backend_find(const char *name, const backend **out, uint32_t *device, failure *f);
+
+/* What describe calls the instruction set. */
+const char *engine_name(const dynofa_model *m);
+
+#endif
