@@ -46,16 +46,20 @@ type LayerTime struct {
 	Time  time.Duration // wall clock
 }
 
-const nativePrefix = "native/"
+const (
+	nativePrefix = "native/"
+	cuda         = "cuda"
+)
 
-// Backends lists the engines of this build and CPU, best first: "native/" with each instruction set where cgo and
-// the platform (Linux on amd64 or arm64) allow it, and "purego".
+// Backends lists the engines of this build and machine: "native/" with each instruction set, best first, where cgo
+// and the platform (Linux on amd64 or arm64) allow it; "cuda", "cuda:1" and so on for the devices of NVIDIA's driver,
+// which it loads to see them; and "purego".
 func Backends() []string {
 	var names []string
 	for _, isa := range nativeISAs() {
 		names = append(names, nativePrefix+isa)
 	}
-	return append(names, purego.Name)
+	return append(append(names, cudaBackends()...), purego.Name)
 }
 
 // openEngine makes the engine that Config.Backend asks for.
@@ -66,7 +70,9 @@ func openEngine(backend string, b *bundle.Bundle, levels []bundle.Level) (engine
 		return openNative("", b)
 	case backend == "" || backend == purego.Name:
 		return openPurego(b, levels), nil
-	case slices.Contains(Backends(), backend):
+	case backend == cuda || strings.HasPrefix(backend, cuda+":"):
+		return openCUDA(backend, b)
+	case strings.HasPrefix(backend, nativePrefix) && slices.Contains(nativeISAs(), strings.TrimPrefix(backend, nativePrefix)):
 		return openNative(strings.TrimPrefix(backend, nativePrefix), b)
 	}
 	return nil, fmt.Errorf("no backend %q in this build on this CPU, expected one of %q", backend, Backends())

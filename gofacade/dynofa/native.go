@@ -25,8 +25,11 @@ func nativeISAs() []string {
 	return names
 }
 
-// cModel is the native engine.
-type cModel struct{ model *capi.Model }
+// cModel is the native engine, on this CPU or on a device.
+type cModel struct {
+	model   *capi.Model
+	backend string
+}
 
 // openNative packs a bundle for the given instruction set, or for the best.
 func openNative(isa string, b *bundle.Bundle) (engine, error) {
@@ -34,10 +37,28 @@ func openNative(isa string, b *bundle.Bundle) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cModel{m}, nil
+	return &cModel{m, nativePrefix + m.ISA()}, nil
 }
 
-func (m *cModel) name() string { return nativePrefix + m.model.ISA() }
+// openCUDA packs a bundle and copies it to the device of that backend, "cuda" or "cuda:N".
+func openCUDA(backend string, b *bundle.Bundle) (engine, error) {
+	m, err := capi.OpenMemory(b.Bytes(), capi.Config{Backend: backend})
+	if err != nil {
+		return nil, err
+	}
+	return &cModel{m, backend}, nil
+}
+
+// cudaBackends lists the backends on devices, as many as this machine has.
+func cudaBackends() []string {
+	var names []string
+	for name := cuda; capi.CheckBackend(name) == nil; name = fmt.Sprintf("%s:%d", cuda, len(names)) {
+		names = append(names, name)
+	}
+	return names
+}
+
+func (m *cModel) name() string { return m.backend }
 
 func (m *cModel) kernels() []string { return m.model.Kernels() }
 

@@ -66,6 +66,7 @@ import (
 	"runtime"
 	"unsafe"
 
+	_ "github.com/dynofa/dynofa/cuda"   // the engine on a device
 	_ "github.com/dynofa/dynofa/native" // the engine itself
 )
 
@@ -99,7 +100,7 @@ func ISAs() []ISA {
 
 // Config is dynofa_config. Zero fields are the defaults of dynofa_config_init.
 type Config struct {
-	ISA                                string
+	ISA, Backend                       string
 	Threads, MaxThreads, MaxResolution uint32
 	Affinity                           uint64
 }
@@ -114,7 +115,25 @@ func (c *Config) read(out *C.dynofa_config) (release func()) {
 	if c.ISA != "" {
 		out.isa = C.CString(c.ISA)
 	}
-	return func() { C.free(unsafe.Pointer(out.isa)) }
+	if c.Backend != "" {
+		out.backend = C.CString(c.Backend)
+	}
+	return func() {
+		C.free(unsafe.Pointer(out.isa))
+		C.free(unsafe.Pointer(out.backend))
+	}
+}
+
+// CheckBackend is dynofa_backend_check.
+func CheckBackend(name string) error {
+	text := C.CString(name)
+	defer C.free(unsafe.Pointer(text))
+	runtime.LockOSThread() // dynofa_error is the thread's
+	defer runtime.UnlockOSThread()
+	if status := C.dynofa_backend_check(text); status != C.DYNOFA_OK {
+		return failure(status, C.dynofa_error())
+	}
+	return nil
 }
 
 // Model is a dynofa_model. Goroutines may share it, apart from Free.

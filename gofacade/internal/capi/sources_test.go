@@ -29,10 +29,11 @@ func TestEveryEditOfTheEngineIsRebuilt(t *testing.T) {
 	var sources []string
 	folders := []string{
 		"kernels/include", "kernels/simd", "kernels/dispatch", "kernels/ref", "native/include", "native/src",
+		"cuda/include", "cuda/ptx", "cuda/src",
 		map[string]string{"amd64": "kernels/avx*", "arm64": "kernels/neon"}[runtime.GOARCH],
 	}
 	for _, folder := range folders {
-		for _, ext := range []string{"*.c", "*.h", "*.inc"} {
+		for _, ext := range []string{"*.c", "*.h", "*.inc", "*.ptx"} {
 			found, err := filepath.Glob(filepath.Join(root, folder, ext))
 			require.NoError(t, err)
 			sources = append(sources, found...)
