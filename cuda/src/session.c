@@ -334,7 +334,7 @@ static dynofa_status make_graph(const dynofa_session *s, cuda_session *c, uint32
     const cuda_driver *d = c->d;
     issue i = {.c = c, .s = s, .p = &s->model->level[level]};
     cu_handle graph = NULL;
-    cu_result r = d->capture_begin(c->stream, CU_CAPTURE_THREAD_LOCAL);
+    cu_result r = d->capture_begin(c->stream, CU_CAPTURE_RELAXED);
     if (r != 0)
         return cuda_failed(d, f, "recording a level", r);
     issue_run(&i);
