@@ -1,0 +1,326 @@
+/* The host half against a driver that fails: host_test BUNDLE, with the emulated driver in the
+ * library path. Every n-th call of every entry point fails once; the sentence says so, nothing
+ * stays behind, and what can go on does. */
+#define _GNU_SOURCE /* RTLD_NOLOAD, setenv */
+
+#include <dlfcn.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../native/tests/test.h"
+#include "driver.h"
+
+static long (*live)(void); /* objects of the driver that nobody has destroyed */
+
+/* ---- What is counted and made to fail ---------------------------------------------------------*/
+
+static long blocks, block_calls;
+
+static void *count_alloc(void *context, size_t size, size_t align) {
+    (void)context;
+    blocks++;
+    block_calls++;
+    return aligned_alloc(align, (size + align - 1) / align * align);
+}
+
+static void count_release(void *context, void *memory, size_t size) {
+    (void)context;
+    (void)size;
+    blocks--;
+    free(memory);
+}
+
+static dynofa_config counted(void) {
+    dynofa_config c;
+    dynofa_config_init(&c);
+    c.backend = "cuda";
+    c.allocator = (dynofa_allocator){count_alloc, count_release, NULL};
+    return c;
+}
+
+/* Makes calls fail as the emulated driver reads it: NAME:N,... Its counts begin anew. */
+static void fail_next(const char *calls) {
+    setenv("DYNOFA_FAKE_CUDA_FAIL", "", 1);
+    (void)dynofa_backend_check("cuda");
+    setenv("DYNOFA_FAKE_CUDA_FAIL", calls, 1);
+}
+
+static bool expected_failure(dynofa_status status, const char *sentence) {
+    return (status == DYNOFA_E_DEVICE || status == DYNOFA_E_MEMORY) &&
+           (strstr(sentence, "CUDA") != NULL || strstr(sentence, "memory for ") != NULL);
+}
+
+/* ---- One life of a model ----------------------------------------------------------------------*/
+
+typedef struct life {
+    const char *path;
+    dynofa_model *m;
+    dynofa_session *s;
+    float *image, *logits, *norms;
+    size_t classes, norm_floats;
+    dynofa_model_info info;
+    dynofa_session_info now;
+} life;
+
+static dynofa_status run(life *l) {
+    return dynofa_session_run(l->s, l->image, l->now.image_floats, l->logits, l->classes);
+}
+
+/* Every call that reaches the driver, until one fails. *sentence is then its sentence. */
+static dynofa_status live_through(life *l, const char **sentence) {
+    dynofa_config config = counted();
+    dynofa_subnet n = {.struct_size = sizeof n};
+    dynofa_layer_time times[8];
+    size_t parts;
+    *sentence = dynofa_error();
+    dynofa_status status = dynofa_model_open(l->path, &config, &l->m);
+    if (status == DYNOFA_OK)
+        status = dynofa_session_new(l->m, &config, &l->s);
+    if (status != DYNOFA_OK)
+        return status;
+    *sentence = dynofa_session_error(l->s);
+    CHECK_OK(dynofa_session_select(l->s, 0));
+    CHECK_OK(dynofa_session_describe(l->s, &l->now));
+    status = run(l);
+    if (status == DYNOFA_OK)
+        status = dynofa_session_run_timed(l->s, l->image, l->now.image_floats, l->logits,
+                                          l->classes, times, 8, &parts);
+    if (status == DYNOFA_OK) {
+        CHECK_OK(dynofa_session_subnet(l->s, &n));
+        status = dynofa_session_configure(l->s, &n, l->norms, l->norm_floats);
+    }
+    return status == DYNOFA_OK ? run(l) : status;
+}
+
+static void end(life *l) {
+    dynofa_session_free(&l->s);
+    dynofa_model_free(&l->m);
+}
+
+static life prepare(const char *path) {
+    life l = {.path = path};
+    dynofa_subnet n = {.struct_size = sizeof n};
+    l.info.struct_size = sizeof l.info;
+    l.now.struct_size = sizeof l.now;
+    CHECK_OK(dynofa_model_open(path, NULL, &l.m));
+    CHECK_OK(dynofa_model_describe(l.m, &l.info));
+    CHECK_OK(dynofa_model_level(l.m, 0, &n));
+    CHECK_OK(dynofa_model_norm_floats(l.m, &n, &l.norm_floats));
+    l.classes = l.info.classes;
+    l.image = calloc((size_t)l.info.max_resolution * l.info.max_resolution * 3, sizeof(float));
+    l.logits = calloc(l.classes, sizeof(float));
+    l.norms = calloc(l.norm_floats, sizeof(float));
+    dynofa_model_free(&l.m);
+    return l;
+}
+
+/* ---- Tests ------------------------------------------------------------------------------------*/
+
+/* Before the driver is loaded for good. */
+static void test_loading(void) {
+    static const char *const first[] = {"cuDriverGetVersion:1", "cuInit:1", "cuDeviceGetCount:1"};
+    for (size_t i = 0; i < sizeof first / sizeof first[0]; i++) {
+        setenv("DYNOFA_FAKE_CUDA_FAIL", first[i], 1);
+        CHECK_IS(dynofa_backend_check("cuda"), DYNOFA_E_DEVICE);
+        CHECK(strstr(dynofa_error(), "CUDA: ") == dynofa_error());
+    }
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+    setenv("DYNOFA_FAKE_CUDA_VERSION", "11020", 1);
+    CHECK_IS(dynofa_backend_check("cuda"), DYNOFA_E_DEVICE);
+    CHECK(strcmp(dynofa_error(), "CUDA driver 11.2 is too old, need 11.4 or newer") == 0);
+    unsetenv("DYNOFA_FAKE_CUDA_VERSION");
+    setenv("DYNOFA_FAKE_CUDA_DEVICES", "0", 1);
+    CHECK_IS(dynofa_backend_check("cuda"), DYNOFA_E_DEVICE);
+    CHECK(strcmp(dynofa_error(), "no CUDA device: the driver (12.4) sees none") == 0);
+    setenv("DYNOFA_FAKE_CUDA_DEVICES", "2", 1);
+    CHECK_OK(dynofa_backend_check("cuda"));
+    CHECK_OK(dynofa_backend_check("cuda:1"));
+    CHECK_OK(dynofa_backend_check("native"));
+    CHECK_IS(dynofa_backend_check("cuda:2"), DYNOFA_E_DEVICE);
+    CHECK(strcmp(dynofa_error(), "no CUDA device 2, expected 0 to 1") == 0);
+    static const char *const none[] = {"",        "cud",        "cuda:", "cuda:x",
+                                       "cuda:-1", "cuda:12345", "CUDA"};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        CHECK_IS(dynofa_backend_check(none[i]), DYNOFA_E_ARGUMENT);
+}
+
+/* What gives back may fail without a word, and then the driver keeps what it was given. */
+static bool gives_back(const char *entry) {
+    return strstr(entry, "Free") != NULL || strstr(entry, "Destroy") != NULL ||
+           strstr(entry, "Unload") != NULL || strstr(entry, "Release") != NULL ||
+           strstr(entry, "Pop") != NULL;
+}
+
+static void test_every_call(life *l) {
+    static const char *const entries[] = {
+#define NAME(name, entry, parameters) #entry,
+        CUDA_CALLS(NAME)
+#undef NAME
+    };
+    int failing = 0, failures = 0;
+    for (size_t e = 0; e < sizeof entries / sizeof entries[0]; e++) {
+        int at = 1, before_failures = failures;
+        for (dynofa_status status = DYNOFA_E_STATE; status != DYNOFA_OK; at += 1 + at / 8) {
+            char plan[96];
+            const char *sentence;
+            long before = live(), before_blocks = blocks;
+            snprintf(plan, sizeof plan, "%s:%d", entries[e], at);
+            fail_next(plan);
+            status = live_through(l, &sentence);
+            if (status != DYNOFA_OK) {
+                failures++;
+                if (!expected_failure(status, sentence))
+                    printf("%s: %s: %s\n", plan, dynofa_status_name(status), sentence);
+                CHECK(expected_failure(status, sentence));
+            }
+            if (l->s != NULL && status != DYNOFA_OK) {
+                /* The session goes on, unless it says that it cannot. */
+                dynofa_status again = run(l);
+                CHECK(again == DYNOFA_OK ||
+                      (again == DYNOFA_E_DEVICE && strstr(sentence, "was lost") != NULL));
+            }
+            end(l);
+            CHECK(blocks == before_blocks);
+            bool kept = gives_back(entries[e]) || (status == DYNOFA_OK && live() != before);
+            if (kept && !gives_back(entries[e]))
+                CHECK(strstr(entries[e], "Push") != NULL); /* to give back */
+            if (!kept)
+                CHECK(live() == before);
+            CHECK(at < 100000);
+        }
+        failing += failures > before_failures;
+    }
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+    printf("%d failing calls of %d entry points\n", failures, failing);
+    CHECK(failing >= 20);
+}
+
+/* Calls that take something fail at once: nobody makes them. */
+static void test_hot_path(life *l) {
+    dynofa_config config = counted();
+    dynofa_subnet n = {.struct_size = sizeof n};
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+    long before = block_calls, objects = live();
+    fail_next("cuMemAlloc_v2:1,cuMemHostAlloc:1,cuEventCreate:1,cuStreamCreateWithPriority:1,"
+              "cuGraphInstantiateWithFlags:1,cuStreamBeginCapture_v2:1,cuModuleLoadDataEx:1,"
+              "cuMemcpyHtoD_v2:1,cuDevicePrimaryCtxRetain:1");
+    for (uint32_t i = 0; i < 3 * l->info.levels; i++) {
+        CHECK_OK(dynofa_session_select(l->s, i % l->info.levels));
+        CHECK_OK(dynofa_session_describe(l->s, &l->now));
+        CHECK_OK(run(l));
+    }
+    fail_next("cuLaunchKernel:1,cuMemcpyHtoDAsync_v2:1"); /* a level is one launch */
+    CHECK_OK(dynofa_session_select(l->s, 0));
+    CHECK_OK(dynofa_session_describe(l->s, &l->now));
+    CHECK_OK(run(l));
+    fail_next("cuMemcpyHtoDAsync_v2:2"); /* batch normalisations go over once, with configure */
+    CHECK_OK(dynofa_session_subnet(l->s, &n));
+    CHECK_OK(dynofa_session_configure(l->s, &n, l->norms, l->norm_floats));
+    CHECK_IS(run(l), DYNOFA_E_DEVICE);
+    CHECK_OK(run(l));
+    CHECK(block_calls == before && live() == objects);
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+    end(l);
+}
+
+/* A device with exactly as many bytes; the next thing that is made has to be refused by name. */
+static size_t refused(life *l, size_t bytes, const char *what) {
+    dynofa_config config = counted();
+    char limit[32], start[64];
+    unsigned long long asked = 0;
+    snprintf(limit, sizeof limit, "%zu", bytes);
+    setenv("DYNOFA_FAKE_CUDA_MEMORY", limit, 1);
+    if (l->m == NULL)
+        CHECK_IS(dynofa_model_open(l->path, &config, &l->m), DYNOFA_E_MEMORY);
+    else
+        CHECK_IS(dynofa_session_new(l->m, &config, &l->s), DYNOFA_E_MEMORY);
+    snprintf(start, sizeof start, "no device memory for %s of ", what);
+    const char *at = strstr(dynofa_error(), start);
+    CHECK(at != NULL && sscanf(at + strlen(start), "%llu bytes: ", &asked) == 1);
+    unsetenv("DYNOFA_FAKE_CUDA_MEMORY");
+    return (size_t)asked;
+}
+
+static void test_memory(life *l) {
+    dynofa_config config = counted();
+    long before = live();
+    size_t weights = refused(l, 100, "the weights");
+    CHECK(strstr(dynofa_error(), "100 of 100 are free") != NULL);
+    CHECK(refused(l, weights - 1, "the weights") == weights);
+    size_t library = refused(l, weights, "the library");
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    size_t session = refused(l, weights + library + 1, "a session");
+    CHECK(refused(l, weights + library + session - 1, "a session") == session);
+    char enough[32];
+    snprintf(enough, sizeof enough, "%zu", weights + library + session);
+    setenv("DYNOFA_FAKE_CUDA_MEMORY", enough, 1);
+    CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+    unsetenv("DYNOFA_FAKE_CUDA_MEMORY");
+    end(l);
+    CHECK(live() == before && blocks == 0);
+    config.affinity = 1;
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    CHECK_IS(dynofa_session_new(l->m, &config, &l->s), DYNOFA_E_ARGUMENT);
+    end(l);
+}
+
+/* In a process of its own: a lost device stays lost. */
+static void test_lost(life *l) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        test_checks = test_failures = 0;
+        dynofa_config config = counted();
+        dynofa_session *second = NULL;
+        CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+        CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+        CHECK_OK(dynofa_session_select(l->s, 0));
+        CHECK_OK(dynofa_session_describe(l->s, &l->now));
+        CHECK_OK(run(l));
+        setenv("DYNOFA_FAKE_CUDA_LOST", "200", 1); /* of the process, which has run a few */
+        dynofa_status status = DYNOFA_OK;
+        for (int i = 0; i < 100 && status == DYNOFA_OK; i++)
+            status = run(l);
+        CHECK_IS(status, DYNOFA_E_DEVICE);
+        CHECK(strstr(dynofa_session_error(l->s), "the device was lost: CUDA_ERROR_LAUNCH_FAILED") !=
+              NULL);
+        CHECK_OK(dynofa_session_select(l->s, 0));
+        CHECK_IS(run(l), DYNOFA_E_DEVICE);
+        CHECK(strstr(dynofa_session_error(l->s), "was lost in an earlier call") != NULL);
+        CHECK_IS(dynofa_session_new(l->m, &config, &second), DYNOFA_E_DEVICE);
+        end(l);
+        CHECK(blocks == 0);
+        exit(test_failures > 0);
+    }
+    int status = 1;
+    CHECK(child > 0 && waitpid(child, &status, 0) == child && status == 0);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 2) {
+        fprintf(stderr, "usage: host_test BUNDLE\n");
+        return 2;
+    }
+    test_loading();
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+    if (driver != NULL)
+        *(void **)&live = dlsym(driver, "fake_cuda_live");
+    if (live == NULL) {
+        printf("libcuda.so.1 is not the emulated driver, expected its folder in LD_LIBRARY_PATH\n");
+        return 1;
+    }
+    life l = prepare(argv[1]);
+    test_lost(&l);
+    test_memory(&l);
+    test_hot_path(&l);
+    test_every_call(&l); /* last: what could not be given back takes memory */
+    setenv("DYNOFA_FAKE_CUDA_INTEGRATED", "1", 1);
+    test_every_call(&l);
+    free(l.image);
+    free(l.logits);
+    free(l.norms);
+    dlclose(driver);
+    return test_result();
+}
