@@ -11,6 +11,13 @@
 #include "../../native/tests/test.h"
 #include "driver.h"
 
+/* What the emulated driver keeps when it refuses to take it back is no leak of ours: live() counts.
+ */
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void) {
+    return "leak:libcuda.so.1";
+}
+
 static long (*live)(void); /* objects of the driver that nobody has destroyed */
 
 /* ---- What is counted and made to fail ---------------------------------------------------------*/
@@ -180,12 +187,11 @@ static void test_every_call(life *l) {
                 CHECK(again == DYNOFA_OK ||
                       (again == DYNOFA_E_DEVICE && strstr(sentence, "was lost") != NULL));
             }
+            if (strstr(entries[e], "Push") != NULL)
+                unsetenv("DYNOFA_FAKE_CUDA_FAIL"); /* without a context nothing can be given back */
             end(l);
             CHECK(blocks == before_blocks);
-            bool kept = gives_back(entries[e]) || (status == DYNOFA_OK && live() != before);
-            if (kept && !gives_back(entries[e]))
-                CHECK(strstr(entries[e], "Push") != NULL); /* to give back */
-            if (!kept)
+            if (!gives_back(entries[e]))
                 CHECK(live() == before);
             CHECK(at < 100000);
         }
