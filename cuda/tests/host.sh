@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# host.sh FOLDER: the host half as Go programs see it, on the emulated driver in FOLDER/libcuda.so.1: the conformance
+# suite, golden logits, other drivers than expected, and that nobody loads a driver unasked.
+set -euo pipefail
+fake=$(cd "$1" && pwd)
+cd "$(dirname "$0")/../.."
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+export CGO_ENABLED=1
+
+# on FOLDER COMMAND...: with that folder's driver.
+on() { env LD_LIBRARY_PATH="$1" "${@:2}"; }
+
+# says TEXT FOLDER COMMAND...: the command fails with that text.
+says() {
+    local text=$1
+    if on "${@:2}" >"$tmp/said" 2>&1; then
+        echo "host: ${*:3} succeeded, expected: $text" >&2
+        exit 1
+    fi
+    grep -qF -- "$text" "$tmp/said" || { cat "$tmp/said"; echo "host: expected: $text" >&2; exit 1; }
+    echo "  $text"
+}
+
+on "$fake" go test -count=1 -short -run '^TestConformance$/^cuda$|^TestNewKeepsACopy$|^TestNativeIsTheDefault$' ./gofacade/dynofa
+
+go build -o "$tmp/dynofa" ./cmd/dynofa
+bundle=models/fashion/fashion.dofa
+image=("$tmp/dynofa" verify "$bundle" models/fashion/golden.json)
+on "$fake" "$tmp/dynofa" info | grep -F ' cuda purego]'
+on "$fake" env DYNOFA_FAKE_CUDA_INTEGRATED=1 "${image[@]}" --backend cuda
+on "$fake" "$tmp/dynofa" eval "$bundle" --data models/fashion/test --backend cuda --level 0 --shard 1/50
+reference=../shared/reference
+if [ -d $reference ]; then
+    on "$fake" "$tmp/dynofa" verify $reference/checkpoints/tiny_w0.25_c10.pth $reference/golden_subnets_tiny_w0.25_c10.json --backend cuda
+else
+    echo "SKIPPED: no $reference: the golden logits of the tiny network are not compared"
+fi
+echo "errors:"
+says "no CUDA driver: libcuda.so.1: " "$tmp" "${image[@]}" --backend cuda
+says "CUDA driver 11.2 is too old, need 11.4 or newer" "$fake" env DYNOFA_FAKE_CUDA_VERSION=11020 "${image[@]}" --backend cuda
+says "no CUDA device: the driver (12.4) sees none" "$fake" env DYNOFA_FAKE_CUDA_DEVICES=0 "${image[@]}" --backend cuda
+says "no CUDA device 3, expected 0 to 1" "$fake" env DYNOFA_FAKE_CUDA_DEVICES=2 "${image[@]}" --backend cuda:3
+says "no device memory for the weights of " "$fake" env DYNOFA_FAKE_CUDA_MEMORY=1000 "${image[@]}" --backend cuda
+says "the device was lost: CUDA_ERROR_LAUNCH_FAILED" "$fake" env DYNOFA_FAKE_CUDA_LOST=100 "${image[@]}" --backend cuda
+mkdir "$tmp/partial"
+cat >"$tmp/partial.c" <<'C'
+int cuDriverGetVersion(int *v) { *v = 12040; return 0; }
+int cuGetErrorName(void) { return 0; }
+int cuGetErrorString(void) { return 0; }
+C
+$(go env CC) -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$tmp/partial/libcuda.so.1" "$tmp/partial.c"
+says "the CUDA driver has no cuInit, expected the entry points of CUDA 11.4 or newer" "$tmp/partial" "${image[@]}" --backend cuda
+CGO_ENABLED=0 go build -o "$tmp/pure" ./cmd/dynofa
+says 'backend "cuda" needs a build with cgo' "$fake" "$tmp/pure" verify "$bundle" models/fashion/golden.json --backend cuda
+
+# A run on the CPU looks for no driver; the loader itself tells.
+on "$fake" env LD_DEBUG=files "${image[@]}" >"$tmp/said" 2>&1
+if grep -q 'libcuda' "$tmp/said" || ! grep -q 'libc.so' "$tmp/said"; then
+    grep libcuda "$tmp/said" | head -n 3
+    echo "host: a run on the CPU loaded a CUDA driver, or the loader does not tell" >&2
+    exit 1
+fi
+on "$fake" env LD_DEBUG=files "${image[@]}" --backend cuda >"$tmp/said" 2>&1
+grep -q 'file=libcuda.so.1' "$tmp/said" || { echo "host: a run on cuda loaded no driver" >&2; exit 1; }
+echo "no driver is loaded unasked"
