@@ -46,7 +46,7 @@ func New(c Config) (*Governor, error) {
 	if c.Hardware != nil && c.Now == nil {
 		return nil, errors.New("governor: sensors without a clock, expected Config.Now beside Config.Hardware")
 	}
-	g := &Governor{config: c, state: State{Profile: c.Profile, Last: Decision{Level: -1}}}
+	g := &Governor{config: c, state: State{Profile: c.Profile, Last: Decision{Level: -1}, Settled: Decision{Level: -1}}}
 	return g, g.SetConstraints(c.Constraints)
 }
 
@@ -78,6 +78,9 @@ func (g *Governor) NextWithin(left time.Duration) Decision {
 		s.Run = 0
 	}
 	s.Last = d
+	if s.Estimate.Doubt == 0 {
+		s.Settled = d
+	}
 	g.tell(d)
 	return d
 }

@@ -7,6 +7,7 @@ import "github.com/dynofa/dynofa/governor/internal/exact"
 // good as a bell.
 type Residual struct {
 	weight [bins]float64
+	below  [bins + 1]float64 // weight of all bins before
 	total  float64
 	next   float64 // weight of the next value: growing it instead of shrinking all others is the memory's fading
 	growth float64
@@ -27,19 +28,24 @@ func NewResidual(deviation, worth, memory float64) *Residual {
 		mass := func(d float64) float64 { return exact.Phi(to/d) - exact.Phi(from/d) }
 		r.weight[i] = float64(worth * (float64(0.97*mass(deviation)) + float64(0.03*mass(3*deviation))))
 		r.total += r.weight[i]
+		r.below[i+1] = r.total
 	}
 	return r
 }
 
 // Add takes in the logarithm of a ratio.
 func (r *Residual) Add(e float64) {
-	i := int((max(lowest, min(e, 10)) - lowest) / width)
-	r.weight[min(i, bins-1)] += r.next
+	i := min(bins-1, int((max(lowest, min(e, 10))-lowest)/width))
+	r.weight[i] += r.next
 	r.total += r.next
+	for k := i + 1; k <= bins; k++ {
+		r.below[k] += r.next
+	}
 	r.next = float64(r.next * r.growth)
 	if r.next > 1e9 {
 		for i := range r.weight {
 			r.weight[i] /= r.next
+			r.below[i+1] /= r.next
 		}
 		r.total /= r.next
 		r.next = 1
@@ -64,19 +70,9 @@ func (r *Residual) Quantile(p float64) float64 {
 
 // Below is the share of the values up to e.
 func (r *Residual) Below(e float64) float64 {
-	at := (e - lowest) / width
-	sum := 0.0
-	for i := bins - 1; i >= 0; i-- {
-		if at >= float64(i+1) {
-			break
-		}
-		w := r.weight[i]
-		if at > float64(i) {
-			w = float64(w * (float64(i+1) - at))
-		}
-		sum += w
-	}
-	return max(0, 1-sum/r.total)
+	at := max(0, min(bins, (e-lowest)/width))
+	i := min(bins-1, int(at))
+	return (r.below[i] + float64(r.weight[i]*(at-float64(i)))) / r.total
 }
 
 // Count is how many values the distribution is worth.

@@ -80,7 +80,7 @@ func (c *Claim) next(above float64, old time.Duration, spare float64) (limit tim
 			continue
 		}
 		for k := range c.Profile.Configurations {
-			margin := exact.Exp(float64(quantile * c.Estimate.Widen[k]))
+			margin := exact.Exp(float64(quantile * c.Estimate.Width(c.Profile, l, k)))
 			t := time.Duration(float64(float64(c.Estimate.Median(c.Profile, l, k)*margin)*1e9)) + 1
 			if t > c.Constraints.Deadline || c.busy(t)-c.busy(old) > spare {
 				continue

@@ -2,6 +2,7 @@ package governor
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -10,7 +11,7 @@ type Objective uint8
 
 // Objectives.
 const (
-	MostAccurate Objective = iota
+	MostAccurate Objective = iota // of what is in time with the probability, the most worth if late answers are worth nothing
 	LeastEnergy
 )
 
@@ -78,11 +79,15 @@ func (c Constraints) Complete() (Constraints, error) {
 type Estimate struct {
 	Slowdown []float64 // per configuration: median latency over Expected
 	Expected []float64 // per option, s: the profiled latency, corrected by what the profile is found to have wrong
+	Spread   []float64 // per option: how much wider than Residual its latencies scatter, in logarithms; short ones do more
 	Widen    []float64 // per configuration: how much wider than Residual the prediction is, as long as Slowdown is young
 	Residual *Residual // of the latencies around their predicted medians
 	Doubt    float64   // Slowdown times this if the last, far too slow inference was no outlier; 0 without a doubt
 	Threat   float64   // Slowdown times this from any inference on, as something was announced; 0 without a threat
 	Waited   int       // inferences since the announcement
+	Fresh    bool      // by a jump or a sensor's news: what was chosen before is no reason to stay
+	Hazard   float64   // chance that the next inference meets a slower machine
+	Step     float64   // logarithm of how much slower
 
 	Deviation float64 // standard deviation of the slowdown, for policies that think in normal distributions
 	Mean      float64 // ms, of the latest latencies, for policies that look at no more than that
@@ -92,6 +97,12 @@ type Estimate struct {
 // Median is the predicted median latency of an option, in s.
 func (e *Estimate) Median(p *Profile, level, configuration int) float64 {
 	return float64(e.Expected[p.Option(level, configuration)] * e.Slowdown[configuration])
+}
+
+// Width is how much wider than Residual the prediction of an option is, by its own scatter and by what nobody knows yet.
+func (e *Estimate) Width(p *Profile, level, configuration int) float64 {
+	spread, widen := e.Spread[p.Option(level, configuration)], e.Widen[configuration]
+	return math.Sqrt(float64(spread*spread) + float64(widen*widen) - 1)
 }
 
 // Observation is one inference that has ended.
@@ -130,6 +141,7 @@ type State struct {
 	Constraints Constraints   // complete
 	Budget      time.Duration // that this inference may take: the deadline, less what the request has waited
 	Last        Decision      // Level -1 before the first inference
+	Settled     Decision      // the last that was no answer to a doubt
 	Run         int           // inferences since the last switch
 }
 

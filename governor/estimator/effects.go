@@ -20,6 +20,7 @@ const (
 // effect is what one sensor makes of the prediction.
 type effect struct {
 	gain, variance float64 // of log slowdown by phi, and how sure that is
+	together       float64 // covariance of the gain and the slowdown
 	most           float64 // the gain may be learned to be
 	value          float64 // of the sensor that phi belongs to
 	phi            []float64
@@ -40,6 +41,29 @@ type effect struct {
 	changed        time.Duration // when it changed last
 	rose           bool          // it rose then
 	flaps          int           // changes in a row that took the one before back at once
+}
+
+// concerns tells whether sensor k acts on a kind of processor.
+func (f *effect) concerns(k int, gpu bool) bool { return gpu == (k == gpuClock || k == gpuOthers) }
+
+// spread is what a change of phi adds to the variance of the slowdown.
+func (f *effect) spread(by float64) float64 {
+	return float64(by * (float64(2*f.together) + float64(by*f.variance)))
+}
+
+// shift is such a change. The gain is learned from what it does to the slowdown.
+func (f *effect) shift(t *track, by float64) {
+	t.variance = max(0, t.variance+f.spread(by))
+	f.together += float64(by * f.variance)
+}
+
+// forget lets the slowdown be known apart from the gains.
+func (e *Estimator) forget(t *track) {
+	for k := range e.effects {
+		if f := &e.effects[k]; f.concerns(k, t == &e.tracks[1]) {
+			f.together = 0
+		}
+	}
 }
 
 // A limit that is lifted at once and set again at once is no limit but a broken sensor.
@@ -181,6 +205,7 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 		changed = true
 	}
 	if changed {
+		e.estimate.Fresh = true
 		e.publish()
 	}
 }
@@ -217,6 +242,9 @@ func (e *Estimator) announce(f *effect, value float64, now time.Duration, missed
 		if over := f.phi[c] - to; over > 0 {
 			f.phi[c] = to
 			less = float64(f.gain * over)
+			if c == t.seenAt {
+				f.shift(t, -over)
+			}
 		}
 	}
 	switch {
@@ -238,6 +266,7 @@ func (e *Estimator) begin(f *effect) {
 			f.phi[c] += f.pending
 		}
 	}
+	f.shift(&e.tracks[1], f.pending)
 	f.begun, f.pending, f.until = f.pending, 0, 0
 	f.before = [2]float64{f.gain, f.variance}
 }
@@ -258,7 +287,7 @@ func (e *Estimator) feel(o governor.Observation, t *track, off float64) float64 
 			}
 			f.pending, f.until, f.taken = f.begun, o.At+f.waits, true
 			off += float64(f.gain * f.begun)
-			f.gain, f.variance = f.before[0], f.before[1]
+			f.gain, f.variance, f.together = f.before[0], f.before[1], 0
 		}
 		f.begun = 0
 		return off
@@ -292,6 +321,10 @@ func (e *Estimator) move(k int, value float64, now time.Duration, missed bool) {
 		to := e.phi(k, value, configuration)
 		if d := float64(f.gain * (to - f.phi[c])); c == e.last || by == 0 {
 			by = d
+		}
+		if c == t.seenAt && !missed {
+			f.variance = max(f.variance, leastDoubt)
+			f.shift(t, to-f.phi[c])
 		}
 		f.phi[c] = to
 	}

@@ -11,6 +11,7 @@ package estimator
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/dynofa/dynofa/governor"
@@ -40,6 +41,8 @@ const (
 	sameStep       = time.Second            // a sensor's news explains a jump that is no older
 	fresh          = 250 * time.Millisecond // older readings say nothing about now: five periods at 20 Hz
 	rare           = 1e-3                   // a chance below which outliers in a row are no coincidence
+	usualCalm      = 200                    // inferences to the first jump, until jumps are known
+	usualJump      = 0.33                   // logarithm of the slowdown that it leads to: another load takes its share
 	worthDoubting  = 0.2                    // chance of a slower machine from which on one outlier is acted upon
 )
 
@@ -59,6 +62,7 @@ type track struct {
 	seen           int     // inferences
 	run            int     // of them since the last switch
 	option         int     // of the last
+	seenAt         int     // its configuration: variance is that of the slowdown there
 	suspect        int     // option that a jump was seen at, all of it since the switch to it; -1: none
 	suspectBy      float64 // the jump
 }
@@ -98,6 +102,9 @@ type Estimator struct {
 	fading   int       // option
 	visits   []float32 // per option: inferences, up to where the correction stands still
 	last     int       // configuration
+	scatter  scatter
+	jumps    float64 // upwards, of all
+	jumped   float64 // sum of the logarithms of the slowdowns that they led to
 }
 
 // New makes an Estimator for a profile.
@@ -111,18 +118,24 @@ func New(p *governor.Profile, c *Config) *Estimator {
 		Slowdown: make([]float64, len(p.Configurations)),
 		Widen:    make([]float64, len(p.Configurations)),
 		Expected: p.Uncorrected(),
+		Spread:   make([]float64, options),
 	}
 	e.noise = governor.NewResidual(startDeviation, startWorth, memory)
 	if !c.NoTail {
 		e.estimate.Residual = e.noise
 	}
 	for i := range e.tracks {
-		e.tracks[i] = track{scale: startDeviation, variance: profileDoubt, rate: 0.01, jumped: math.MinInt64 / 2, suspect: -1, option: -1}
+		seenAt := max(0, slices.IndexFunc(p.Configurations, func(c governor.Configuration) bool { return kind(c) == i }))
+		e.tracks[i] = track{seenAt: seenAt, scale: startDeviation, variance: profileDoubt, rate: 0.01, jumped: math.MinInt64 / 2, suspect: -1, option: -1}
 	}
 	// Nobody knows at first whether an outlier lasts. Without sensors one is taken seriously until a few have not
 	// lasted; where sensors watch and saw nothing, it is the other way round.
 	e.odds = [2]odds{{steps: 1}, {steps: 0.5, spikes: 4}}
 	e.effects = newEffects(len(p.Configurations))
+	e.scatter = newScatter(e.estimate.Expected)
+	for i := range options {
+		e.estimate.Spread[i] = e.scatter.of(e.estimate.Expected[i])
+	}
 	e.publish()
 	return e
 }
@@ -144,14 +157,18 @@ func (e *Estimator) publish() {
 		x, variance := t.base, t.variance
 		for k := range e.effects {
 			f := &e.effects[k]
-			if phi := f.phi[c]; phi != 0 {
-				x += float64(f.gain * phi)
-				variance += float64(f.variance * float64(phi*phi))
+			if !f.concerns(k, configuration.GPU) {
+				continue
 			}
+			x += float64(f.gain * f.phi[c])
+			variance += f.spread(f.phi[c] - f.phi[t.seenAt])
 		}
 		e.estimate.Slowdown[c] = exact.Exp(x)
-		e.estimate.Widen[c] = math.Sqrt(1 + variance/float64(t.scale*t.scale))
+		e.estimate.Widen[c] = math.Sqrt(1 + max(0, variance)/float64(t.scale*t.scale))
 	}
+	seen := float64(e.tracks[0].seen + e.tracks[1].seen)
+	e.estimate.Hazard = (e.jumps + 1) / (seen + usualCalm)
+	e.estimate.Step = max(0, (e.jumped+usualJump)/(e.jumps+1)-exact.Log(e.estimate.Slowdown[e.last]))
 	e.estimate.Threat = 0
 	if f := &e.effects[gpuOthers]; f.pending > 0 {
 		e.estimate.Threat = exact.Exp(float64(f.gain * f.pending))
@@ -173,8 +190,16 @@ func (e *Estimator) Observe(o governor.Observation) {
 	if option != t.option {
 		t.run = 1
 	}
+	if o.Configuration != t.seenAt {
+		for k := range e.effects {
+			if f := &e.effects[k]; f.concerns(k, configuration.GPU) {
+				f.shift(t, f.phi[o.Configuration]-f.phi[t.seenAt])
+			}
+		}
+		t.seenAt = o.Configuration
+	}
 	t.option = option
-	e.estimate.Doubt = 0
+	e.estimate.Fresh, e.estimate.Doubt = false, 0
 	e.fade()
 	off = e.blame(t, option, off)
 	off = e.disbelieve(o, t, off)
@@ -185,12 +210,9 @@ func (e *Estimator) Observe(o governor.Observation) {
 
 // take sorts a value: noise, an outlier, or part of a jump.
 func (e *Estimator) take(o governor.Observation, t *track, option int, off float64) {
-	spread := float64(t.scale * t.scale)
+	own := e.estimate.Spread[option]
+	spread := float64(t.scale*t.scale) * float64(own*own)
 	state := t.variance
-	for k := range e.effects {
-		f := &e.effects[k]
-		state += float64(f.variance * float64(f.phi[o.Configuration]*f.phi[o.Configuration]))
-	}
 	z := off / math.Sqrt(spread+state)
 	side := 1.0
 	if z < 0 {
@@ -247,7 +269,7 @@ func (e *Estimator) enough(t *track) int {
 
 // forgive takes outliers for what they were.
 func (e *Estimator) forgive(t *track) {
-	e.noise.Add(t.first)
+	e.noise.Add(t.first / e.estimate.Spread[t.firstOption])
 	t.rate += float64(0.02 * (1 - t.rate))
 	if t.side > 0 {
 		e.odds[e.watch.index()].spikes++
@@ -262,6 +284,8 @@ func (e *Estimator) forgive(t *track) {
 func (e *Estimator) jump(o governor.Observation, t *track, off float64) {
 	if t.side > 0 {
 		e.odds[e.watch.index()].steps++
+		e.jumps++
+		e.jumped += off + exact.Log(e.estimate.Slowdown[o.Configuration])
 	}
 	t.suspect = -1
 	if t.firstOption == t.option && t.run == t.outliers && !e.config.NoCorrection {
@@ -288,7 +312,9 @@ func (e *Estimator) blame(t *track, option int, off float64) float64 {
 
 func (e *Estimator) shift(o governor.Observation, t *track, by float64) {
 	t.base += by
+	e.estimate.Fresh = true
 	t.variance = float64(t.scale * t.scale)
+	e.forget(t)
 	t.high, t.low = cusum{}, cusum{}
 	t.jump, t.jumped = by, o.At
 }
@@ -296,22 +322,25 @@ func (e *Estimator) shift(o governor.Observation, t *track, by float64) {
 // follow moves the base, the gains and the correction by a value that is noise or slow drift.
 func (e *Estimator) follow(o governor.Observation, t *track, option int, off, spread, state float64) {
 	deviation := math.Sqrt(spread + state)
-	e.noise.Add(off / math.Sqrt(1+state/spread))
+	own := e.estimate.Spread[option]
+	alone := off / math.Sqrt(1+state/spread) // without what the slowdown is off by
+	e.noise.Add(alone / own)
+	e.scatter.add(e.estimate.Expected[option], alone)
 	within := max(float64(-clip*deviation), min(float64(clip*deviation), off))
 	t.rate += float64(0.02 * (0 - t.rate))
 	t.rate = max(t.rate, 0.005)
 
 	// A level seen for the first times takes its share of what is off.
-	own := 0.0
+	news := 0.0
 	if !e.config.NoCorrection {
-		own = profileDoubt / (1 + float64(e.visits[option]))
+		news = profileDoubt / (1 + float64(e.visits[option]))
 		if e.visits[option] < 1000 {
 			e.visits[option]++
 		}
 	}
-	total := spread + state + own
-	if own > 0 && t.seen > 20 { // at first all is off together
-		gain := own / total
+	total := spread + state + news
+	if news > 0 && t.seen > 20 { // at first all is off together
+		gain := news / total
 		e.correct(option, float64(gain*within))
 	}
 	gain := max(t.variance/total, steadyGain)
@@ -319,13 +348,17 @@ func (e *Estimator) follow(o governor.Observation, t *track, option int, off, sp
 	t.variance = max(float64(t.variance*(1-gain)), float64(steadyGain*spread))
 	for k := range e.effects {
 		f := &e.effects[k]
-		if phi := f.phi[o.Configuration]; phi != 0 {
-			gain := float64(f.variance*phi) / total
-			f.gain = max(0, min(f.most, f.gain+float64(gain*within)))
-			f.variance = max(float64(f.variance*(1-float64(gain*phi))), leastDoubt)
+		if f.together == 0 || !f.concerns(k, e.profile.Configurations[o.Configuration].GPU) {
+			continue
 		}
+		share := f.together / total
+		was := f.gain
+		f.gain = max(0, min(f.most, f.gain+float64(share*within)))
+		t.base -= float64((f.gain - was) * f.phi[o.Configuration])
+		f.variance = max(0, f.variance-float64(share*f.together))
+		f.together = float64(f.together * (1 - gain))
 	}
-	t.scale += float64(scaleGain * (float64(1.2533*math.Abs(within)/math.Sqrt(1+state/spread)) - t.scale))
+	t.scale += float64(scaleGain * (float64(1.2533*math.Abs(within)/math.Sqrt(1+state/spread))/own - t.scale))
 	t.scale = max(t.scale, 0.005)
 }
 
@@ -362,6 +395,7 @@ func (e *Estimator) guess(option int, by float64) {
 func (e *Estimator) fade() {
 	n := len(e.profile.Configurations)
 	e.fading = (e.fading + 1) % len(e.visits)
+	e.estimate.Spread[e.fading] = e.scatter.of(e.estimate.Expected[e.fading])
 	profiled := e.profile.Levels[e.fading/n].Latency[e.fading%n].Seconds()
 	wrong := e.estimate.Expected[e.fading] / profiled
 	e.correct(e.fading, float64(-exact.Log(wrong)*min(0.1, float64(forgetting*float64(len(e.visits))))))

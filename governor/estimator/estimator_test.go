@@ -116,3 +116,53 @@ func TestNonsenseIsIgnored(t *testing.T) {
 	}
 	require.False(t, math.IsNaN(e.Estimate().Slowdown[0]))
 }
+
+// Time slices take the same from short and long inferences, so they scatter the logarithm of a short one more; a slower
+// machine stretches both alike.
+func TestShortOnesScatterMore(t *testing.T) {
+	for name, c := range map[string]struct {
+		latency  func(profiled, z float64) float64
+		from, to float64 // of the scatter of 10 ms over that of 60 ms; proportional to 1/length it would be 6
+	}{
+		"slices":  {func(profiled, z float64) float64 { return profiled + 0.5e6*z }, 2.5, 6},
+		"stretch": {func(profiled, z float64) float64 { return profiled * math.Exp(0.05*z) }, 1, 1.4},
+	} {
+		p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+		e := New(p, nil)
+		for i := range 600 {
+			level := i / 10 % 2 * 5
+			latency := c.latency(float64(p.Levels[level].Latency[0]), r.NormFloat64())
+			e.Observe(governor.Observation{Level: level, Latency: time.Duration(latency)})
+		}
+		ratio := e.Estimate().Spread[0] / e.Estimate().Spread[5]
+		require.GreaterOrEqual(t, ratio, c.from, name)
+		require.LessOrEqual(t, ratio, c.to, name)
+	}
+}
+
+// A gain is uncertain only for changes that have not been felt yet.
+func TestWhatWasFeltIsKnown(t *testing.T) {
+	p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+	e := New(p, nil)
+	e.Sense(0, &governor.Hardware{Clock: valid(1, 0)})
+	feed(e, p, r, 2, 100, 1)
+	calm := e.Estimate().Widen[0]
+	e.Sense(1e9, &governor.Hardware{Clock: valid(0.5, 1e9)})
+	require.Greater(t, e.Estimate().Widen[0], 2*calm, "nobody knows what half of the clock does")
+	feed(e, p, r, 2, 100, 1.9)
+	require.InDelta(t, calm, e.Estimate().Widen[0], 0.1, "now everybody does")
+	e.Sense(2e9, &governor.Hardware{Clock: valid(1, 2e9)})
+	require.InDelta(t, 1, e.Estimate().Slowdown[0], 0.1, "and what its end does")
+}
+
+func TestHazard(t *testing.T) {
+	p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+	e := New(p, nil)
+	feed(e, p, r, 2, 100, 1)
+	before := e.Estimate().Hazard
+	feed(e, p, r, 2, 20, 2)
+	require.Greater(t, e.Estimate().Hazard, before)
+	require.Less(t, e.Estimate().Step, 0.1, "it has come to pass")
+	feed(e, p, r, 2, 20, 1)
+	require.InDelta(t, (math.Log(2)+0.33)/2, e.Estimate().Step, 0.1)
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/dynofa/dynofa/governor/policy/alert"
 	"github.com/dynofa/dynofa/governor/policy/dynamicofa"
 	"github.com/dynofa/dynofa/governor/policy/slackfit"
+	"github.com/dynofa/dynofa/governor/policy/steady"
 )
 
 // levels plays latencies, in ms, against a policy and answers the levels that it chose, one more than latencies.
@@ -78,12 +79,31 @@ func TestSlackFit(t *testing.T) {
 	}
 }
 
+// Of the levels that keep the probability, the one whose answers are worth most when late ones are worth nothing: not
+// the one of 80 % that is late every thirtieth time, unless what the other gives up is more than that.
+func TestSteadyWeighsLateAnswers(t *testing.T) {
+	for other, level := range map[float64]int{79: 0, 74: 1} {
+		p := &governor.Profile{Configurations: []governor.Configuration{{}}, Levels: []governor.Level{
+			{Accuracy: other, Latency: []time.Duration{30 * time.Millisecond}}, {Accuracy: 80, Latency: []time.Duration{50 * time.Millisecond}}}}
+		noise := governor.NewResidual(0.01, 1, 1e6)
+		for i := range 3000 {
+			noise.Add(map[bool]float64{true: 0.3}[i%30 == 0])
+		}
+		s := governor.State{Profile: p, Budget: 60 * time.Millisecond, Last: governor.Decision{Level: -1}, Settled: governor.Decision{Level: -1},
+			Estimate: &governor.Estimate{Slowdown: []float64{1}, Expected: p.Uncorrected(), Spread: []float64{1, 1}, Widen: []float64{1}, Residual: noise}}
+		var err error
+		s.Constraints, err = governor.Constraints{Deadline: s.Budget}.Complete()
+		require.NoError(t, err)
+		require.Equal(t, level, steady.New(nil).Next(&s).Level, "the other has %v %%", other)
+	}
+}
+
 // Every policy keeps its hands off the heap, answers an option that there is, and answers the same twice.
 func TestPure(t *testing.T) {
 	p := governortest.Profile()
 	for _, entry := range append(policy.All(), policy.Ablation()...) {
 		e, next := entry.New(p)
-		s := governor.State{Profile: p, Estimate: e.Estimate(), Last: governor.Decision{Level: -1}, Budget: 50 * time.Millisecond}
+		s := governor.State{Profile: p, Estimate: e.Estimate(), Last: governor.Decision{Level: -1}, Settled: governor.Decision{Level: -1}, Budget: 50 * time.Millisecond}
 		var err error
 		s.Constraints, err = governor.Constraints{Deadline: s.Budget}.Complete()
 		require.NoError(t, err)
@@ -91,7 +111,7 @@ func TestPure(t *testing.T) {
 			first := next.Next(&s)
 			require.Equal(t, first, next.Next(&s), entry.Name)
 			require.Less(t, first.Level, len(p.Levels), entry.Name)
-			s.Last = first
+			s.Last, s.Settled = first, first
 			e.Observe(governor.Observation{Level: first.Level, Latency: p.Levels[first.Level].Latency[0] * time.Duration(1+i%3)})
 		}
 		require.Zero(t, testing.AllocsPerRun(100, func() { next.Next(&s) }), entry.Name)

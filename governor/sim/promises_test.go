@@ -65,9 +65,10 @@ func TestSuiteKeepsItsPromises(t *testing.T) {
 	mean := Mean(tables)
 	sensing, blind, oracle := mean.Row("steady"), mean.Row("steady-blind"), mean.Row("oracle")
 	require.LessOrEqual(t, sensing.Regret.Mean, 0.3)
-	require.LessOrEqual(t, blind.Regret.Mean, 0.8)
+	require.LessOrEqual(t, blind.Regret.Mean, 0.4)
+	require.LessOrEqual(t, 4*sensing.Switches.Mean, mean.Row("alert-best").Switches.Mean)
 	for _, r := range []*Row{sensing, blind} {
-		require.LessOrEqual(t, r.Miss.Mean, 1.2*oracle.Miss.Mean+0.5, r.Policy)
+		require.LessOrEqual(t, r.Miss.Mean, oracle.Miss.Mean, r.Policy)
 		require.LessOrEqual(t, r.Switches.Mean, oracle.Switches.Mean, r.Policy)
 		for _, other := range mean.Rows[2:10] {
 			require.Greater(t, other.Regret.Mean, r.Regret.Mean, "%s against %s", r.Policy, other.Policy)
@@ -78,7 +79,6 @@ func TestSuiteKeepsItsPromises(t *testing.T) {
 	for _, r := range []*Row{g1, without} {
 		require.LessOrEqual(t, r.Regret.Mean, 0.3, r.Policy)
 	}
-	require.LessOrEqual(t, g1.Switches.Mean, 2.0)
 	// Of every single run: late inferences that the step has caused, and those at a level that could not be in time.
 	m, err := newMachine(Suite()[1])
 	require.NoError(t, err)
@@ -87,6 +87,7 @@ func TestSuiteKeepsItsPromises(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, r.Caused, "seed %d with sensors", seed+1)
 		require.Zero(t, r.Unsettled, "seed %d with sensors", seed+1)
+		require.LessOrEqual(t, r.Switches, 2, "seed %d with sensors", seed+1)
 		r, err = m.run(ours()[1], seed+1, nil)
 		require.NoError(t, err)
 		require.LessOrEqual(t, r.Caused, 1, "seed %d without sensors", seed+1)

@@ -141,6 +141,7 @@ func (m *machine) run(p policy.Entry, seed uint64, trace func(Frame)) (Result, e
 		s.arrival = s.start
 		s.estimate = governor.Estimate{Slowdown: make([]float64, len(s.profile.Configurations)),
 			Widen: make([]float64, len(s.profile.Configurations)), Expected: s.profile.Uncorrected()}
+		s.estimate.Spread = slices.Repeat([]float64{1}, len(s.estimate.Expected))
 		for l := range s.profile.Levels {
 			for c := range s.profile.Configurations {
 				s.estimate.Expected[s.profile.Option(l, c)] *= r.wrong(s, l)
@@ -406,7 +407,7 @@ func (r *run) oracle(s *stream) governor.Decision {
 	}
 	// The policy takes the noise for normal: this deviation has the true quantile at p.
 	s.estimate.Deviation = noise / exact.Quantile(p)
-	state := governor.State{Profile: s.profile, Estimate: &s.estimate, Constraints: s.asked, Budget: s.budget, Last: s.last}
+	state := governor.State{Profile: s.profile, Estimate: &s.estimate, Constraints: s.asked, Budget: s.budget, Last: s.last, Settled: s.last}
 	return oracles.Next(&state)
 }
 
@@ -449,7 +450,7 @@ func (r *run) ends(s *stream) {
 	f.Latency = latency
 	if s.governor != nil {
 		if e := s.governor.Estimate(); e.Residual != nil {
-			q := float64(e.Residual.Quantile(s.asked.Probability) * e.Widen[d.Configuration])
+			q := float64(e.Residual.Quantile(s.asked.Probability) * e.Width(s.profile, d.Level, d.Configuration))
 			res.Predicted++
 			if latency.Seconds() <= float64(e.Median(s.profile, d.Level, d.Configuration)*exact.Exp(q)) {
 				res.Covered++

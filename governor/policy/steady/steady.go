@@ -1,5 +1,6 @@
-// Package steady is the project's own policy: the best option whose latency stays within the budget with the requested
-// probability, and no switch that the noise could have asked for.
+// Package steady is the project's own policy: of the options whose latency stays within the budget with the requested
+// probability, the one whose answers are worth most when late ones are worth nothing; and no switch that the noise could
+// have asked for.
 package steady
 
 import (
@@ -27,11 +28,14 @@ func New(c *Config) *Policy {
 }
 
 const (
-	reserve  = 0.4   // deviations of the noise that a better option has to stay below the budget, or it waits
-	least    = 0.01  // the same, where there is hardly any noise
-	patience = 200   // inferences after which half of that is enough
+	reserve  = 0.2   // deviations of the noise that a better option has to stay below the budget, or it waits
+	least    = 0.005 // the same, where there is hardly any noise
+	patience = 20    // inferences after which half of that is enough
 	near     = 0.005 // of probability: options as good as the best where none is good enough
 	saving   = 0.03  // of energy that is worth a switch
+	worth    = 0.005 // of accuracy, the same
+	sure     = 1.2   // deviations of what a difference of chances may be off by, the same
+	twice    = 2     // what a late answer costs, in answers: it is worth nothing, and it breaks the promise
 )
 
 // Next decides.
@@ -67,7 +71,7 @@ func (p *Policy) Next(s *governor.State) governor.Decision {
 	}
 	// Nothing reaches the probability. If that is for outliers that hit every level, speed does not help.
 	budget := s.Budget.Seconds()
-	best := e.Residual.Below(exact.Log(max(1e-9, budget)/e.Median(s.Profile, d.Level, d.Configuration)) / e.Widen[d.Configuration])
+	best := e.Residual.Below(exact.Log(max(1e-9, budget)/e.Median(s.Profile, d.Level, d.Configuration)) / e.Width(s.Profile, d.Level, d.Configuration))
 	if best-near < 0.5 {
 		return d
 	}
@@ -82,47 +86,77 @@ const maxConfigurations = 64
 // pick is the best option at a slowdown of so many times the estimated one, and its predicted latency over the
 // budget.
 func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governor.Decision, late float64) {
-	e, c, last := s.Estimate, &s.Constraints, s.Last
+	e, c, last := s.Estimate, &s.Constraints, s.Settled
 	n := min(len(s.Profile.Configurations), maxConfigurations)
-	var factor [maxConfigurations]float64 // from the expected latency to the predicted one over the budget
+	var factor [maxConfigurations]float64 // from the expected latency to the median over the budget
+	var about [maxConfigurations]float64  // to the predicted one, but for the option's own scatter
 	for k := range n {
-		widened := exact.Exp(float64(quantile * e.Widen[k]))
-		factor[k] = float64(float64(e.Slowdown[k]*slower)*widened) / max(1e-9, s.Budget.Seconds())
+		factor[k] = float64(e.Slowdown[k]*slower) / max(1e-9, s.Budget.Seconds())
+		about[k] = float64(factor[k] * exact.Exp(float64(quantile*e.Widen[k])))
 	}
 	rank := [4]int{}
 	for i, o := range c.Order {
 		rank[o] = i + 1
 	}
-	hold, current, margin := last.Level >= 0 && !p.config.NoHysteresis, 0.0, 1.0
+	hold, current, margin := last.Level >= 0 && !p.config.NoHysteresis, 0.0, 0.0
 	if hold {
 		current, margin = s.Profile.Levels[last.Level].Accuracy, p.margin(s)
 	}
 	energies := c.MaxPower > 0 || c.Objective == governor.LeastEnergy
+	chances := e.Residual != nil && c.Objective == governor.MostAccurate
+	now := 0.0
+	if chances && hold {
+		now = p.chance(s, last.Level, last.Configuration, slower)
+	}
 	bestRank, bestValue, bestLate := 4, math.Inf(-1), math.Inf(1)
 	for l := len(s.Profile.Levels) - 1; l >= 0; l-- { // mostly sorted by accuracy: the first that fits is the best
 		level := &s.Profile.Levels[l]
 		if bestRank == 0 && c.Objective == governor.MostAccurate && level.Accuracy < bestValue {
 			continue
 		}
-		limit := 1.0
-		if hold && level.Accuracy > current {
-			limit = 1 / margin
-		}
 		floor := 0
 		if level.Accuracy < c.MinAccuracy {
 			floor = rank[governor.Accuracy]
 		}
-		for k, expected := range e.Expected[l*len(s.Profile.Configurations):][:n] {
-			ratio := float64(expected * factor[k])
+		options := e.Expected[l*len(s.Profile.Configurations):][:n]
+		fastest := 0
+		for k, expected := range options {
+			if float64(expected*about[k]) < float64(options[fastest]*about[fastest]) {
+				fastest = k
+			}
+		}
+		for k, expected := range options {
+			if !energies && k != fastest && (l != last.Level || k != last.Configuration) {
+				continue // where power does not count, there is no reason for a slower one
+			}
+			median := float64(expected * factor[k])
+			ratio, limit := median, 1.0
+			if median <= 1 || quantile < 0 {
+				ratio = float64(median * exact.Exp(float64(quantile*e.Width(s.Profile, l, k))))
+			}
+			if hold && level.Accuracy > current {
+				limit = 1 / (1 + max(least, float64(margin*e.Spread[s.Profile.Option(l, k)])))
+			}
 			r, value := floor, level.Accuracy
 			tooLate := ratio > limit
 			if tooLate {
-				r, value = max(r, rank[governor.Latency]), -ratio
+				r, value = max(r, rank[governor.Latency]), -median
 			}
 			if r > bestRank || r == bestRank && value < bestValue && !energies {
 				continue
 			}
 			isCurrent := l == last.Level && k == last.Configuration
+			if chances && !tooLate {
+				chance := p.chance(s, l, k, slower)
+				gained := 1 - float64(twice*(1-chance))
+				if hold && !isCurrent && !e.Fresh {
+					// The difference of two chances is the share of values in between: so sure is who has seen so many of them,
+					// and the next.
+					n := e.Residual.Count()
+					gained -= worth + float64(sure*math.Sqrt((math.Abs(chance-now)+1/n)/n))
+				}
+				value = float64(value * gained)
+			}
 			if energies && level.Power != nil {
 				median := float64(float64(expected*e.Slowdown[k]) * slower)
 				period := max(c.Period.Seconds(), median)
@@ -156,16 +190,26 @@ func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governo
 	return best, bestLate
 }
 
+// chance is the probability that an option keeps the deadline. A smaller budget is a limit that others set: it has to
+// hold with the requested probability and no more.
+func (p *Policy) chance(s *governor.State, level, configuration int, slower float64) float64 {
+	e := s.Estimate
+	room := exact.Log(s.Constraints.Deadline.Seconds() / float64(e.Median(s.Profile, level, configuration)*slower))
+	width := e.Width(s.Profile, level, configuration)
+	steady, stepped := e.Residual.Below(room/width), e.Residual.Below((room-e.Step)/width)
+	return steady + float64(e.Hazard*(stepped-steady))
+}
+
 // margin is how far below the budget a more accurate level than the current one has to be: what the estimate may be
 // off by, because the filter follows the noise, because the slowdown is young, and because few values tell a
 // quantile. The longer nothing has changed, the less is asked for.
 func (p *Policy) margin(s *governor.State) float64 {
 	e := s.Estimate
-	w := e.Widen[s.Last.Configuration]
+	w := e.Widen[s.Settled.Configuration]
 	off := float64(1.5 * math.Sqrt(float64(w*w)-1))
 	if e.Residual != nil {
 		off += 2 / math.Sqrt(e.Residual.Count())
 	}
 	off = reserve + float64(off*patience)/(patience+float64(s.Run))
-	return 1 + max(least, float64(off*e.Deviation))
+	return float64(off * e.Deviation)
 }
