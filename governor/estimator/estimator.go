@@ -41,6 +41,7 @@ const (
 	sameStep       = time.Second            // a sensor's news explains a jump that is no older
 	fresh          = 250 * time.Millisecond // older readings say nothing about now: five periods at 20 Hz
 	rare           = 1e-3                   // a chance below which outliers in a row are no coincidence
+	strange        = 20                     // inferences at an option before its first one after a switch is no surprise
 	usualCalm      = 200                    // inferences to the first jump, until jumps are known
 	usualJump      = 0.33                   // logarithm of the slowdown that it leads to: another load takes its share
 	worthDoubting  = 0.2                    // chance of a slower machine from which on one outlier is acted upon
@@ -236,7 +237,7 @@ func (e *Estimator) take(o governor.Observation, t *track, option int, off float
 			e.jump(o, t, off)
 			return
 		}
-		if side > 0 && t.firstRun || side > 0 && e.odds[e.watch.index()].step() > worthDoubting {
+		if side > 0 && t.firstRun && e.visits[option] < strange || side > 0 && e.odds[e.watch.index()].step() > worthDoubting {
 			e.estimate.Doubt = exact.Exp(off)
 		}
 		return
