@@ -212,7 +212,7 @@ func (e *Estimator) Observe(o governor.Observation) {
 // take sorts a value: noise, an outlier, or part of a jump.
 func (e *Estimator) take(o governor.Observation, t *track, option int, off float64) {
 	own := e.estimate.Spread[option]
-	spread := float64(t.scale*t.scale) * float64(own*own)
+	spread := float64(float64(t.scale*own) * float64(t.scale*own))
 	state := t.variance
 	z := off / math.Sqrt(spread+state)
 	side := 1.0
