@@ -31,8 +31,9 @@ type Governor struct {
 	constraints atomic.Pointer[Constraints]
 	state       State
 	hardware    Hardware
-	told        Constraint // the event that was told last
-	calm        int        // decisions in a row with less given up than told
+	told        Constraint   // the event that was told last
+	asked       *Constraints // that the budgets of late belong to
+	calm        int          // decisions in a row with less given up than told
 }
 
 // New makes a Governor.
@@ -63,11 +64,18 @@ func (g *Governor) SetConstraints(c Constraints) error {
 // Next is what to run now.
 func (g *Governor) Next() Decision { return g.NextWithin(g.constraints.Load().Deadline) }
 
+// lately is how many requests it takes to forget most of a small budget: the filter, too, averages about 50.
+const lately = 50
+
 // NextWithin is Next for a request that has waited: left is the time until its answer is late. With others behind
 // it, the caller asks for less, so that they are in time, too.
 func (g *Governor) NextWithin(left time.Duration) Decision {
 	s := &g.state
-	s.Constraints, s.Budget = *g.constraints.Load(), left
+	asked := g.constraints.Load()
+	if asked != g.asked { // other goals, other budgets
+		g.asked, s.Least = asked, left
+	}
+	s.Constraints, s.Budget, s.Least = *asked, left, min(left, s.Least+(left-s.Least)/lately)
 	if g.config.Hardware != nil {
 		g.hardware = g.config.Hardware()
 		g.config.Estimator.Sense(g.config.Now(), &g.hardware)

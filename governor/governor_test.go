@@ -43,6 +43,29 @@ func TestFollowsTheMachine(t *testing.T) {
 	require.Equal(t, [2]int{0, 3}, [2]int{late, level}, "the calm is used again")
 }
 
+// What a queue leaves comes and goes; a level that fits now and then is not worth two switches each time.
+func TestClimbsIntoWhatLasts(t *testing.T) {
+	m := &governortest.Machine{Profile: governortest.Profile(), Slow: 1}
+	g := join(t, m, false, nil)
+	m.Run(g, deadline, 50)
+	with := func(budget time.Duration) int {
+		d := g.NextWithin(budget)
+		g.Observe(m.Profile.Levels[d.Level].Latency[0])
+		return d.Level
+	}
+	for range 20 {
+		require.Equal(t, 1, with(deadline/2))
+		require.Equal(t, 1, with(deadline))
+	}
+	for range 200 {
+		with(deadline)
+	}
+	require.Equal(t, 3, with(deadline))
+	require.Equal(t, 1, with(deadline/2))
+	require.NoError(t, g.SetConstraints(governor.Constraints{Deadline: 2 * deadline}))
+	require.Equal(t, 5, with(2*deadline), "other goals count at once")
+}
+
 func TestSensorsTellBeforeTheFirstLateInference(t *testing.T) {
 	m := &governortest.Machine{Profile: governortest.Profile(), Slow: 1}
 	valid := func(v float64) governor.Reading { return governor.Reading{Value: v, Condition: governor.Valid} }

@@ -140,6 +140,7 @@ type State struct {
 	Estimate    *Estimate
 	Constraints Constraints   // complete
 	Budget      time.Duration // that this inference may take: the deadline, less what the request has waited
+	Least       time.Duration // the smallest budget of late, slowly forgotten: what a queue leaves comes and goes
 	Last        Decision      // Level -1 before the first inference
 	Settled     Decision      // the last that was no answer to a doubt
 	Run         int           // inferences since the last switch

@@ -135,7 +135,7 @@ func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governo
 				ratio = float64(median * exact.Exp(float64(quantile*e.Width(s.Profile, l, k))))
 			}
 			if hold && level.Accuracy > current {
-				limit = 1 / (1 + max(least, float64(margin*e.Spread[s.Profile.Option(l, k)])))
+				limit = float64(s.Least) / float64(s.Budget) / (1 + max(least, float64(margin*e.Spread[s.Profile.Option(l, k)])))
 			}
 			r, value := floor, level.Accuracy
 			tooLate := ratio > limit
