@@ -10,10 +10,12 @@ cd "$(dirname "$0")/.."
 cc=${CC:-cc}
 # fmaf is a call without this.
 case $(uname -m) in x86_64) if grep -qw fma /proc/cpuinfo; then set -- -mfma "$@"; fi ;; esac
-for kernel in average dense depthwise pointwise stem; do
+for source in */*.cu; do
+    kernel=${source%%/*}
+    [ "$kernel" != ptx ] || continue # all of them again
     # shellcheck disable=SC2086 # CC may carry flags
     $cc -x c -std=c11 -O2 -fPIC -fvisibility=hidden -ffp-contract=off "$@" -Iemulator -Iinclude -I../kernels/include \
-        -c -o "$folder/$kernel.o" "$kernel/$kernel.cu"
+        -c -o "$folder/$kernel.o" "$source"
 done
 # shellcheck disable=SC2086
 $cc -std=c11 -O2 -fPIC -fvisibility=hidden "$@" -Iemulator -Iinclude -I../kernels/include -shared -Wl,-soname,libcuda.so.1 \

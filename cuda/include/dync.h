@@ -83,8 +83,11 @@ typedef struct dync_pointwise_args {
     TILE(32, 32, 4, 32, 256)                                                                       \
     TILE(16, 16, 16, 64, 256)
 
-/* Floats of shared memory: rows of pixels and of panels are padded against bank conflicts. */
-#define DYNC_POINTWISE_X(pixels, inputs) ((pixels) * ((inputs) + 4))
+/* Floats of shared memory. Bank conflicts: eight threads read the same pixel, or with 16 outputs
+ * two pixels, whose rows then must not be a multiple of 32 floats apart; and two panels, which are
+ * an odd number of 16 apart. */
+#define DYNC_POINTWISE_ROW(inputs)       ((inputs) + ((inputs) > 32 ? 4 : 0))
+#define DYNC_POINTWISE_X(pixels, inputs) ((pixels) * DYNC_POINTWISE_ROW(inputs))
 #define DYNC_POINTWISE_W(outs, inputs)   ((outs) / DYNK_PANEL * ((inputs) + 1) * DYNK_PANEL)
 #define DYNC_POINTWISE_STAGE(pixels, outs, inputs)                                                 \
     (DYNC_POINTWISE_X(pixels, inputs) + DYNC_POINTWISE_W(outs, inputs))
@@ -173,13 +176,20 @@ typedef struct dync_dense_args {
     uint32_t n, rows, count, in, out, x_row, x_image, y_image, w_panel, act;
 } dync_dense_args;
 
-enum { DYNC_DENSE_LANES = 64, DYNC_DENSE_THREADS = DYNC_DENSE_LANES * DYNC_QUADS };
+/* A block owns a panel of one image, or of DYNC_DENSE_IMAGES: for these it reads the weights once.
+ * The order of sums is the same. */
+enum {
+    DYNC_DENSE_LANES = 64,
+    DYNC_DENSE_THREADS = DYNC_DENSE_LANES * DYNC_QUADS,
+    DYNC_DENSE_IMAGES = 4
+};
 
 static inline dync_launch dync_dense_launch(const dync_dense_args *a) {
-    const dync_launch l = {DYNC_ENTRY_dense,
-                           {dync_ceil_div(a->out, DYNK_PANEL), a->n, 1},
+    const uint32_t images = a->n < DYNC_DENSE_IMAGES ? 1 : DYNC_DENSE_IMAGES;
+    const dync_launch l = {images == 1 ? DYNC_ENTRY_dense_x1 : DYNC_ENTRY_dense_x4,
+                           {dync_ceil_div(a->out, DYNK_PANEL), dync_ceil_div(a->n, images), 1},
                            DYNC_DENSE_THREADS,
-                           DYNC_DENSE_LANES * DYNK_PANEL * sizeof(float)};
+                           images * DYNC_DENSE_LANES * DYNK_PANEL * (uint32_t)sizeof(float)};
     return l;
 }
 

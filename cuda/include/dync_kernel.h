@@ -92,4 +92,8 @@ static DYNC_INLINE float4 activate4(float4 v, uint32_t act) {
     return w;
 }
 
+static DYNC_INLINE uint32_t least(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
 #endif

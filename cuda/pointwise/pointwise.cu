@@ -29,7 +29,7 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
     const uint32_t out_threads = outs / 4, pixel_threads = pixels / own_pixels;
     const uint32_t own_inputs = inputs / groups;
     const uint32_t x_loads = pixels * inputs / 4 / threads, w_loads = inputs * outs / 4 / threads;
-    const uint32_t x_row = inputs + 4, w_panel = (inputs + 1) * DYNK_PANEL;
+    const uint32_t x_row = DYNC_POINTWISE_ROW(inputs), w_panel = (inputs + 1) * DYNK_PANEL;
     const uint32_t stage = DYNC_POINTWISE_STAGE(pixels, outs, inputs);
 
     const uint32_t t = thread_x(), first_pixel = block_x() * pixels, first_out = block_y() * outs;

@@ -387,7 +387,7 @@ static void ref_dense(check *c, const dync_dense_args *a, float *y, uint32_t act
 static void try_dense(check *c, uint32_t rows, uint32_t in, uint32_t out) {
     const data kind = (data)(random_next(c) % DATA_KINDS);
     const uint32_t panels = dync_ceil_div(out, DYNK_PANEL);
-    dync_dense_args a = {.n = upto(c, 3),
+    dync_dense_args a = {.n = upto(c, 9),
                          .rows = rows,
                          .count = rows == 1 ? 1 : rows * upto(c, 16),
                          .in = in,
@@ -412,6 +412,19 @@ static void try_dense(check *c, uint32_t rows, uint32_t in, uint32_t out) {
     ref.bias = ABS(a.bias, bias);
     ref_dense(c, &ref, r.magnitude.p, DYNK_ACT_NONE);
     run(c, dync_dense_launch(&a), &a, &r, 1);
+    if (c->fault != NULL)
+        return;
+    buffer alone = buffer_clone(c, r.y);
+    for (uint32_t image = 0; image < a.n; image++) {
+        dync_dense_args one = a;
+        one.n = 1;
+        one.x += (size_t)image * a.x_image;
+        one.y = alone.p + (size_t)image * a.y_image;
+        memset(one.y, 0xFF, out * sizeof(float));
+        job j = {dync_dense_launch(&one), &one, EMULATOR_ASCENDING, NULL}, *argument = &j;
+        run_guarded(c, launch, &argument);
+    }
+    compare_bits(c, r.y, alone, "a batch");
 }
 
 /* ---- Sweeps -----------------------------------------------------------------------------------*/
