@@ -130,21 +130,32 @@ typedef struct dync_depthwise_args {
     uint32_t n, side, channels, k, stride, x_pix, y_pix, act;
 } dync_depthwise_args;
 
-/* A block owns the channels of a panel and some strips: a strip is DYNC_STRIP outputs of a row. */
-enum { DYNC_STRIP = 4, DYNC_STRIPS = 16, DYNC_QUADS = DYNK_PANEL / 4 };
+/* A block owns a panel of a square of outputs, a thread four channels of a strip: DYNC_STRIP
+ * outputs of a row. What of x the square needs is in shared memory. There, the rows of two strips,
+ * which threads of a quarter warp read at the same time, are an odd number of 16 floats apart. */
+enum {
+    DYNC_SQUARE = 8,
+    DYNC_STRIP = 4,
+    DYNC_STRIPS = DYNC_SQUARE * DYNC_SQUARE / DYNC_STRIP,
+    DYNC_QUADS = DYNK_PANEL / 4
+};
+#define DYNC_DEPTHWISE_SIDE(k, stride) ((DYNC_SQUARE - 1) * (stride) + (k))
+#define DYNC_DEPTHWISE_ROW(k, stride)                                                              \
+    (DYNC_DEPTHWISE_SIDE(k, stride) * DYNK_PANEL + ((stride) == 1 ? 16 : 8))
 
 DYNC_BOTH uint32_t dync_depthwise_parts(uint32_t side, uint32_t stride) {
-    const uint32_t out = dync_ceil_div(side, stride);
-    return dync_ceil_div(out * dync_ceil_div(out, DYNC_STRIP), DYNC_STRIPS);
+    const uint32_t squares = dync_ceil_div(dync_ceil_div(side, stride), DYNC_SQUARE);
+    return squares * squares;
 }
 
 static inline dync_launch dync_depthwise_launch(const dync_depthwise_args *a) {
-    const uint32_t floats = a->k * a->k * DYNK_PANEL, sums = DYNC_STRIPS * DYNK_PANEL;
+    const uint32_t floats = a->k * a->k * DYNK_PANEL + DYNC_DEPTHWISE_SIDE(a->k, a->stride) *
+                                                           DYNC_DEPTHWISE_ROW(a->k, a->stride);
     const dync_launch l = {
         (dync_entry)(DYNC_ENTRY_depthwise_k3s1 + (a->k / 2 - 1) * 2 + a->stride - 1),
         {dync_depthwise_parts(a->side, a->stride), dync_ceil_div(a->channels, DYNK_PANEL), a->n},
         DYNC_QUADS * DYNC_STRIPS,
-        (floats > sums ? floats : sums) * (uint32_t)sizeof(float)};
+        floats * (uint32_t)sizeof(float)};
     return l;
 }
 

@@ -48,7 +48,7 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
     uint32_t image[MOST_LOADS];
     DYNC_UNROLL
     for (uint32_t l = 0; l < x_loads; l++)
-        image[l] = (first_pixel + x_pixel + l * x_step) / a->area;
+        image[l] = a->gate == NULL ? 0 : (first_pixel + x_pixel + l * x_step) / a->area;
 
     float4 sum[MOST_PIXELS];
     DYNC_UNROLL

@@ -2,7 +2,7 @@
 #ifndef DEVICE_H
 #define DEVICE_H
 
-typedef float float4 __attribute__((vector_size(16)));
+typedef float float4 __attribute__((vector_size(16), may_alias));
 
 #define DYNC_ENTRY(threads)                                                                        \
     extern "C" __attribute__((global)) __attribute__((launch_bounds(threads)))
