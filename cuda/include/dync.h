@@ -13,6 +13,7 @@
  * float. Access       no kernel reads or writes an element that the contract does not name, but the
  *                float4 that the last of them lies in may be read, so arrays end at 16 bytes too.
  *   Aliasing     y overlaps no input.
+ *   Padding      zeros, which are multiplied: a weight that is NaN shows in them, too.
  *   Order        sums are taken in an order that follows from the shape alone: no atomics. Another
  *                batch size may use other tiles, and so give other last bits. */
 #ifndef DYNC_H

@@ -21,6 +21,12 @@ static DYNC_INLINE void finish(const dync_pointwise_args *a, uint32_t p, uint32_
     store4(a->y + (size_t)p * a->y_pix + o, y, a->out - o);
 }
 
+/* The gates of inputs k to k+3. */
+static DYNC_INLINE float4 gate4(const dync_pointwise_args *a, int there, uint32_t image,
+                                uint32_t k) {
+    return dync_load4(a->gate + (there ? (size_t)image * a->gate_image + k : 0));
+}
+
 /* All but `a` are constants where it is used. */
 static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t pixels,
                                   const uint32_t outs, const uint32_t groups, const uint32_t inputs,
@@ -37,14 +43,14 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
     const uint32_t group = t / out_threads / pixel_threads;
 
     /* What the thread brings of each stage: inputs k to k+3 of some pixels, and four weights of
-     * input k of some panels. */
-    float4 next_x[MOST_LOADS], next_w[MOST_LOADS];
+     * input k of some panels. Loads are without conditions, so that all are on their way at once:
+     * what is not there is taken from the beginning, and zeroed when it is put down. Gates
+     * that would take too many registers are loaded then. */
+    float4 next_x[MOST_LOADS], next_gate[MOST_LOADS], next_w[MOST_LOADS];
     const uint32_t x_k = t % (inputs / 4) * 4, w_k = t % (inputs * DYNC_QUADS) / DYNC_QUADS;
     const uint32_t x_pixel = t / (inputs / 4), x_step = threads / (inputs / 4);
     const uint32_t w_first = t / (inputs * DYNC_QUADS), w_step = threads / (inputs * DYNC_QUADS);
-    const float *x = a->x + (size_t)(first_pixel + x_pixel) * a->x_pix + x_k;
-    const float *weight = a->weight + (size_t)(first_out / DYNK_PANEL + w_first) * a->w_panel +
-                          t % (inputs * DYNC_QUADS) * 4;
+    const uint32_t w_quad = t % (inputs * DYNC_QUADS) * 4;
     uint32_t image[MOST_LOADS];
     DYNC_UNROLL
     for (uint32_t l = 0; l < x_loads; l++)
@@ -60,21 +66,20 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
     for (uint32_t k = 0; k < a->in + inputs; k += inputs) {
         DYNC_UNROLL
         for (uint32_t l = 0; l < x_loads; l++) {
-            next_x[l] = zero4();
-            if (first_pixel + x_pixel + l * x_step >= a->pixels || k + x_k >= a->in)
-                continue;
-            next_x[l] = dync_load4(x + (size_t)(l * x_step) * a->x_pix + k);
-            if (a->gate != NULL)
-                next_x[l] *= dync_load4(a->gate + (size_t)image[l] * a->gate_image + k + x_k);
-            next_x[l] = first4(next_x[l], a->in - k - x_k);
+            const uint32_t p = first_pixel + x_pixel + l * x_step;
+            const int there = p < a->pixels && k + x_k < a->in;
+            next_x[l] = dync_load4(a->x + (there ? (size_t)p * a->x_pix + k + x_k : 0));
+            next_gate[l] = zero4();
+            if (a->gate != NULL && x_loads == 1)
+                next_gate[l] = gate4(a, there, image[l], k + x_k);
         }
         DYNC_UNROLL
         for (uint32_t l = 0; l < w_loads; l++) {
-            const int there =
-                first_out + (w_first + l * w_step) * DYNK_PANEL < a->out && k + w_k < a->in;
-            next_w[l] = there ? dync_load4(weight + (size_t)(l * w_step) * a->w_panel +
-                                           (size_t)k * DYNK_PANEL)
-                              : zero4();
+            const uint32_t panel = first_out / DYNK_PANEL + w_first + l * w_step;
+            const int there = panel * DYNK_PANEL < a->out && k + w_k < a->in;
+            next_w[l] = dync_load4(
+                a->weight +
+                (there ? (size_t)panel * a->w_panel + (size_t)k * DYNK_PANEL + w_quad : 0));
         }
         if (k > 0) {
             const float *own_x = use + pixel * x_row + group * own_inputs;
@@ -97,13 +102,20 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
             }
         }
         DYNC_UNROLL
-        for (uint32_t l = 0; l < x_loads; l++)
-            put4(fill + (x_pixel + l * x_step) * x_row + x_k, next_x[l]);
+        for (uint32_t l = 0; l < x_loads; l++) {
+            const uint32_t p = x_pixel + l * x_step;
+            const int there = first_pixel + p < a->pixels && k + x_k < a->in;
+            if (a->gate != NULL)
+                next_x[l] *= x_loads == 1 ? next_gate[l] : gate4(a, there, image[l], k + x_k);
+            put4(fill + p * x_row + x_k, first4(next_x[l], there ? a->in - k - x_k : 0));
+        }
         DYNC_UNROLL
-        for (uint32_t l = 0; l < w_loads; l++)
-            put4(fill + DYNC_POINTWISE_X(pixels, inputs) + (w_first + l * w_step) * w_panel +
-                     t % (inputs * DYNC_QUADS) * 4,
-                 next_w[l]);
+        for (uint32_t l = 0; l < w_loads; l++) {
+            const uint32_t panel = w_first + l * w_step;
+            const int there = first_out + panel * DYNK_PANEL < a->out && k + w_k < a->in;
+            put4(fill + DYNC_POINTWISE_X(pixels, inputs) + panel * w_panel + w_quad,
+                 first4(next_w[l], there ? 4 : 0));
+        }
         dync_barrier();
         float *const used = use;
         use = fill;

@@ -1,6 +1,6 @@
 /* Stem. A thread owns the outputs of one pixel and one panel, a warp 32 pixels in a row, a block
- * DYNC_STEM_PIXELS; block_y is the panel. All threads read the same weights at the same time, from
- * shared memory. */
+ * DYNC_STEM_PIXELS; block_y is the panel. All threads read the same weights at the same time,
+ * from shared memory. */
 #include "dync_kernel.h"
 
 DYNC_ENTRY(DYNC_STEM_PIXELS) void dync_stem(const dync_stem_args a) {
@@ -13,22 +13,27 @@ DYNC_ENTRY(DYNC_STEM_PIXELS) void dync_stem(const dync_stem_args a) {
     if (image >= a.n)
         return;
     float4 sum[DYNC_QUADS] = {zero4(), zero4(), zero4(), zero4()};
-    for (uint32_t u = 0; u < 3; u++)
-        for (uint32_t v = 0; v < 3; v++) {
-            /* Counted from the padding, to stay unsigned. */
-            const uint32_t i = row + u, j = col + v;
-            if (i < 1 || i > a.side || j < 1 || j > a.side)
-                continue;
-            const float *x = a.x + (((size_t)image * a.side + i - 1) * a.side + j - 1) * 3;
-            const float *weight = dync_shared + (u * 3 + v) * 3 * DYNK_PANEL;
-            DYNC_UNROLL
-            for (uint32_t c = 0; c < 3; c++) {
-                const float value = dync_load(x + c);
-                DYNC_UNROLL
-                for (uint32_t q = 0; q < DYNC_QUADS; q++)
-                    sum[q] = scale4(value, get4(weight + c * DYNK_PANEL + q * 4), sum[q]);
-            }
+    const float *x = a.x + (size_t)image * a.side * a.side * 3;
+    DYNC_ROLL
+    for (uint32_t u = 0; u < 3; u++) {
+        /* Loads are without conditions, so that those of a row are on their way at once: what is
+         * padding is taken from the beginning. Counted from the padding, to stay unsigned. */
+        float values[9];
+        DYNC_UNROLL
+        for (uint32_t k = 0; k < 9; k++) {
+            const uint32_t i = row + u, j = col + k / 3;
+            const int there = i >= 1 && i <= a.side && j >= 1 && j <= a.side;
+            const float value = dync_load(x + (there ? ((i - 1) * a.side + j - 1) * 3 + k % 3 : 0));
+            values[k] = there ? value : 0.0f;
         }
+        DYNC_UNROLL
+        for (uint32_t k = 0; k < 9; k++) {
+            const float *weight = dync_shared + (u * 9 + k) * DYNK_PANEL;
+            DYNC_UNROLL
+            for (uint32_t q = 0; q < DYNC_QUADS; q++)
+                sum[q] = scale4(values[k], get4(weight + q * 4), sum[q]);
+        }
+    }
     DYNC_UNROLL
     for (uint32_t q = 0; q < DYNC_QUADS; q++) {
         const uint32_t o = first + q * 4;

@@ -122,6 +122,12 @@ static uint32_t pitch_of(check *c, uint32_t channels) {
 /* Runs reference() twice: for the wanted values, and with absolute inputs for the magnitudes. */
 #define ABS(pointer, b) ((pointer) != NULL ? buffer_abs(c, b).p : NULL)
 
+/* The reference skips taps in the padding, kernels count them as zeros: the same for all weights
+ * but NaN. */
+static data weights_of(data kind) {
+    return kind == DATA_NAN ? DATA_RANDOM : kind;
+}
+
 /* ---- Stem -------------------------------------------------------------------------------------*/
 
 static void ref_stem(const dync_stem_args *a, float *y, uint32_t act) {
@@ -162,7 +168,7 @@ static void try_stem(check *c, uint32_t side, uint32_t channels, uint32_t stride
                         .act = (uint32_t)(random_next(c) % DYNK_ACT_HSIGMOID)};
     const uint32_t panels = dync_ceil_div(channels, DYNK_PANEL), out = dync_ceil_div(side, stride);
     buffer x = scalars(c, (size_t)a.n * side * side * 3, kind);
-    buffer weight = input(c, panels, 27 * DYNK_PANEL, a.w_panel, kind);
+    buffer weight = input(c, panels, 27 * DYNK_PANEL, a.w_panel, weights_of(kind));
     buffer scale = input(c, 1, channels, channels, kind);
     buffer shift = input(c, 1, channels, channels, kind);
     layout l = {1, a.n * out * out, channels, 0, a.y_pix, (dynk_act)a.act};
@@ -297,10 +303,8 @@ static void check_sums(check *c, const dync_depthwise_args *a, const float *want
 }
 
 static void try_depthwise(check *c, uint32_t side, uint32_t channels, uint32_t k, uint32_t stride) {
-    /* A tap in the padding is skipped by the reference and counted as zero by the kernel, which is
-     * the same for all weights but NaN. */
     const data kind = (data)(random_next(c) % DATA_KINDS);
-    const data weights = kind == DATA_NAN ? DATA_RANDOM : kind;
+    const data weights = weights_of(kind);
     const uint32_t panels = dync_ceil_div(channels, DYNK_PANEL), out = dync_ceil_div(side, stride);
     dync_depthwise_args a = {.n = upto(c, 2),
                              .side = side,
