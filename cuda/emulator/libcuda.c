@@ -1033,11 +1033,11 @@ API(cuLaunchKernel, function *f, unsigned grid_x, unsigned grid_y, unsigned grid
     return leave(r);
 }
 
-/* For tests: what has been made and not yet destroyed. */
+/* For tests: what has been made and not yet destroyed, contexts among it. */
 EXPORT long fake_cuda_live(void);
 EXPORT long fake_cuda_live(void) {
     pthread_mutex_lock(&lock);
-    long live = fake.live;
+    long live = fake.live + (long)fake.retained;
     pthread_mutex_unlock(&lock);
     return live;
 }
