@@ -4,10 +4,10 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
 comma := ,
-.PHONY: help build demo bench bench-gate bench-peers library test deps deps-train install ptx fuzz-c lint clean
+.PHONY: help build demo bench bench-gate bench-loadgen bench-peers library test deps deps-train install ptx fuzz-c lint clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # go build knows best what is out of date. Where git cannot tell the revision, the command goes without it.
 buildvcs = $(if $(shell git rev-parse -q --verify HEAD 2>/dev/null),,-buildvcs=false)
@@ -28,6 +28,9 @@ BASE ?=
 
 bench-gate: ## is this tree slower than revision BASE? exit 0 no, 1 yes, 3 inconclusive (make says 2 for all)
 	@bench/regress/gate.sh "$(BASE)"
+
+bench-loadgen: ## build MLPerf's LoadGen (downloads its source) with a driver for it into build/loadgen
+	@bench/loadgen/build.sh
 
 bench-peers: ## measure beside other engines (installs them into bench/peers/.venv); writes docs/performance.md
 	cd bench/peers && go run . -install -markdown ../../docs/performance.md -plot ../../docs/img/peers.svg -json .cache/peers.json
