@@ -26,7 +26,7 @@ bench: build ## measure every level of the shipped model for a second each; more
 
 BASE ?=
 
-bench-gate: ## is this tree slower than revision BASE? exit 0 no, 1 yes, 3 inconclusive (make says 2 for all)
+bench-gate: ## is this tree slower, or its governor worse, than revision BASE? exit 0 no, 1 yes, 3 inconclusive (make says 2 for all)
 	@bench/regress/gate.sh "$(BASE)"
 
 bench-loadgen: ## build MLPerf's LoadGen (downloads its source) with a driver for it into build/loadgen

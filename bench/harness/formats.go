@@ -38,6 +38,15 @@ func Export(w io.Writer, format string, results []*Result) error {
 
 // WriteTable writes what people read.
 func WriteTable(out io.Writer, r *Result) {
+	if len(r.Rows) > 0 {
+		writeRows(out, r)
+	}
+	if len(r.Governed) > 0 {
+		writeGoverned(out, r.Governed)
+	}
+}
+
+func writeRows(out io.Writer, r *Result) {
 	e := &r.Environment
 	fmt.Fprintf(out, "LoadGen-compatible scenarios on %s, %d CPUs (fingerprint %s)\n", e.CPU, e.CPUs, e.Fingerprint)
 	fmt.Fprintf(out, "percentiles are upper bounds at 99 %% confidence; energy %s; dirty is the share of time that others disturbed\n", r.Meter)
@@ -71,6 +80,23 @@ func WriteTable(out io.Writer, r *Result) {
 	}
 }
 
+// writeGoverned writes means and the standard deviation of a run.
+func writeGoverned(out io.Writer, list []Governed) {
+	fmt.Fprintf(out, "\ngovernor: mean and standard deviation of a run\n")
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "scenario\tpolicy\truns\tmiss %%\tregret points\tswitches/1000\n")
+	for i := range list {
+		g := &list[i]
+		fmt.Fprintf(w, "%s\t%s\t%d", g.Scenario, g.Policy, len(g.Miss))
+		for _, q := range g.Quantities() {
+			mean, spread := meanAndSpread(q.Values)
+			fmt.Fprintf(w, "\t%.2f ± %.2f", mean, spread)
+		}
+		fmt.Fprintln(w)
+	}
+	_ = w.Flush()
+}
+
 func writeLayers(out io.Writer, m *Measured) {
 	if m.Layers == nil {
 		return
@@ -95,7 +121,8 @@ func WriteJSON(w io.Writer, r *Result) error {
 		Meter       string      `json:"meter"`
 		Truncated   bool        `json:"truncated"`
 		Rows        []Summary   `json:"rows"`
-	}{r.Environment, r.Meter, r.Truncated, []Summary{}}
+		Governed    []Governed  `json:"governed,omitempty"`
+	}{r.Environment, r.Meter, r.Truncated, []Summary{}, r.Governed}
 	for i := range r.Rows {
 		out.Rows = append(out.Rows, r.Rows[i].Summarize())
 	}
@@ -111,6 +138,7 @@ func indented(w io.Writer, v any) error {
 // units of the Go text, and which way is better.
 var units = []struct{ name, better string }{
 	{"p90-ns", "lower"}, {"p99-ns", "lower"}, {"images/sec", "higher"}, {"mJ/image", "lower"},
+	{"miss-%", "lower"}, {"regret-points", "lower"}, {"switches/1000", "lower"},
 }
 
 // WriteGo writes Go's benchmark text: a line a chunk with its median, as many as benchstat needs, and a line a row
@@ -151,6 +179,16 @@ func WriteGo(w io.Writer, r *Result) error {
 		}
 		b.WriteByte('\n')
 	}
+	for i := range r.Governed {
+		g := &r.Governed[i]
+		for run := range g.Miss {
+			fmt.Fprintf(&b, "Benchmark%s 1", strings.ToUpper(g.Name()[:1])+g.Name()[1:])
+			for _, q := range g.Quantities() {
+				fmt.Fprintf(&b, " %s %s", decimal(q.Values[run]), q.Unit)
+			}
+			b.WriteByte('\n')
+		}
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -165,7 +203,28 @@ func oneWord(s string) string { return strings.Join(strings.Fields(s), "_") }
 type metric struct {
 	name, unit string
 	value      float64
-	spread     float64 // half of the distance between the chunks' quartiles
+	spread     float64 // half of the distance between the chunks' quartiles; of a governor's runs, the standard deviation
+}
+
+func (g *Governed) metrics() []metric {
+	var list []metric
+	for _, q := range g.Quantities() {
+		mean, spread := meanAndSpread(q.Values)
+		list = append(list, metric{g.Name() + "/" + q.Name, q.Unit, mean, spread})
+	}
+	return list
+}
+
+// metrics are those of all rows.
+func (r *Result) metrics() []metric {
+	var list []metric
+	for i := range r.Rows {
+		list = append(list, r.Rows[i].metrics()...)
+	}
+	for i := range r.Governed {
+		list = append(list, r.Governed[i].metrics()...)
+	}
+	return list
 }
 
 func (m *Measured) metrics() []metric {
@@ -198,19 +257,27 @@ func WriteGHA(w io.Writer, r *Result) error {
 		Extra string  `json:"extra,omitempty"`
 	}
 	list := []entry{}
+	add := func(v metric, extra string) {
+		e := entry{Name: v.name, Unit: v.unit, Value: v.value, Extra: "machine " + r.Environment.Fingerprint + extra}
+		if v.spread > 0 {
+			e.Range = "± " + strconv.FormatFloat(v.spread, 'g', 3, 64)
+		}
+		list = append(list, e)
+	}
 	for i := range r.Rows {
 		for _, v := range r.Rows[i].metrics() {
-			e := entry{Name: v.name, Unit: v.unit, Value: v.value, Extra: fmt.Sprintf("machine %s, dirty %.0f %%", r.Environment.Fingerprint, 100*r.Rows[i].Summarize().Dirty)}
-			if v.spread > 0 {
-				e.Range = fmt.Sprintf("± %.0f", v.spread)
-			}
-			list = append(list, e)
+			add(v, fmt.Sprintf(", dirty %.0f %%", 100*r.Rows[i].Summarize().Dirty))
+		}
+	}
+	for i := range r.Governed {
+		for _, v := range r.Governed[i].metrics() {
+			add(v, "")
 		}
 	}
 	return indented(w, list)
 }
 
-// WriteGBench writes Google Benchmark's JSON, schema version 1: each chunk is a repetition, so that its compare.py
+// WriteGBench writes Google Benchmark's JSON, schema version 1, of the rows with times: each chunk is a repetition, so that its compare.py
 // has the samples for its U test, and the row's median is an aggregate.
 func WriteGBench(w io.Writer, r *Result) error {
 	type benchmark struct {
@@ -276,13 +343,11 @@ func WriteOtava(w io.Writer, results []*Result) error {
 				results[0].Environment.Fingerprint, r.Environment.Fingerprint)
 		}
 		rows[i] = map[string]float64{}
-		for k := range r.Rows {
-			for _, v := range r.Rows[k].metrics() {
-				name := columnName(v.name)
-				rows[i][name] = v.value
-				if !slices.Contains(columns, name) {
-					columns = append(columns, name)
-				}
+		for _, v := range r.metrics() {
+			name := columnName(v.name)
+			rows[i][name] = v.value
+			if !slices.Contains(columns, name) {
+				columns = append(columns, name)
 			}
 		}
 	}
@@ -293,7 +358,7 @@ func WriteOtava(w io.Writer, results []*Result) error {
 		for _, name := range columns {
 			value := ""
 			if v, found := rows[i][name]; found {
-				value = strconv.FormatFloat(v, 'f', 1, 64)
+				value = strconv.FormatFloat(v, 'f', 3, 64)
 			}
 			line = append(line, value)
 		}

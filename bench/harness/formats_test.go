@@ -111,3 +111,42 @@ func TestSeveralResults(t *testing.T) {
 	other.Environment.Fingerprint = "other"
 	require.ErrorContains(t, Export(&b, "otava", []*Result{r, other}), "expected one")
 }
+
+// governedResult is a file of a governor alone.
+func governedResult(t *testing.T) *Result {
+	var file bytes.Buffer
+	w, err := NewWriter(&file, fixed(), nil)
+	require.NoError(t, err)
+	require.NoError(t, w.Governed(&Governed{"G1 load step", "steady", true, []float64{1, 2, 6}, []float64{-0.5, 0, 0.5}, []float64{10, 20, 30}}))
+	r, err := Read(&file, "governor")
+	require.NoError(t, err)
+	return r
+}
+
+func TestGovernedFormats(t *testing.T) {
+	r := governedResult(t)
+	text := func(format string) string {
+		var b bytes.Buffer
+		require.NoError(t, Export(&b, format, []*Result{r}))
+		return b.String()
+	}
+	reader := benchfmt.NewReader(strings.NewReader(text("go")), "governor")
+	var miss []float64
+	for reader.Scan() {
+		switch rec := reader.Result().(type) {
+		case *benchfmt.Result:
+			require.Equal(t, "Governor/scenario=G1_load_step/policy=steady", rec.Name.String())
+			v, _ := rec.Value("miss-%")
+			miss = append(miss, v)
+		case *benchfmt.SyntaxError:
+			t.Fatal(rec)
+		}
+	}
+	require.NoError(t, reader.Err())
+	require.Equal(t, []float64{1, 2, 6}, miss)
+	require.Equal(t, -1, reader.Units().GetBetter("regret-points"))
+	require.Contains(t, text("table"), "3.00 ± 2.65") // variance (4+1+9)/2
+	require.Contains(t, text("gha"), `"name": "governor/scenario=G1_load_step/policy=steady/miss"`)
+	require.Contains(t, text("otava"), ",3.000,0.000,20.000\n")
+	require.Contains(t, text("json"), `"seeded": true`)
+}

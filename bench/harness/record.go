@@ -108,6 +108,8 @@ type line struct {
 	Chunk  *Chunk  `json:"chunk,omitempty"`
 	Layers *Layers `json:"layers,omitempty"`
 	End    *end    `json:"end,omitempty"`
+	// Governed stands by itself: it is whole.
+	Governed *Governed `json:"governed,omitempty"`
 }
 
 // end says that a row is complete.
@@ -120,6 +122,7 @@ type Result struct {
 	Environment Environment
 	Meter       string
 	Rows        []Measured
+	Governed    []Governed
 	Truncated   bool // the last line is unfinished: the run was killed
 }
 
@@ -248,16 +251,18 @@ func (res *Result) line(text []byte) error {
 		return err
 	}
 	given := 0
-	for _, is := range []bool{l.Row != nil, l.Chunk != nil, l.Layers != nil, l.End != nil} {
+	for _, is := range []bool{l.Row != nil, l.Chunk != nil, l.Layers != nil, l.End != nil, l.Governed != nil} {
 		if is {
 			given++
 		}
 	}
 	switch {
 	case given != 1:
-		return fmt.Errorf("%d of row, chunk, layers and end, expected one", given)
+		return fmt.Errorf("%d of row, chunk, layers, end and governed, expected one", given)
 	case l.Row != nil:
 		return res.addRow(l.Row)
+	case l.Governed != nil:
+		return res.addGoverned(l.Governed)
 	case l.Chunk != nil:
 		m, err := res.open(l.Chunk.Row)
 		if err != nil {

@@ -95,9 +95,12 @@ func TestReaderNamesLineAndReason(t *testing.T) {
 		{"no values", with(3, `{"chunk":{"row":0,"images":1,"ns":[],"seconds":1,"watch":{"steal":0,"pressure":0,"wait":0,"throttled":0}}}`+"\n"), "x:3: chunk of 0 values"},
 		{"scenario", with(2, strings.Replace(lines[1], "singlestream", "doublestream", 1)), `x:2: scenario "doublestream"`},
 		{"row twice", with(3, lines[1]), "x:3: a second row"},
-		{"nothing", with(3, "{}\n"), "x:3: 0 of row, chunk, layers and end"},
+		{"nothing", with(3, "{}\n"), "x:3: 0 of row, chunk, layers, end and governed"},
 		{"two values", with(3, "{} {}\n"), "x:3: more than one JSON value"},
 		{"after its end", with(13, lines[2]), "x:13: row 0 has ended before"},
+		{"no runs", with(3, `{"governed":{"scenario":"s","policy":"p","seeded":true,"miss":[],"regret":[],"switches":[]}}`+"\n"), "x:3: scenario \"s\", policy \"p\", 0 runs"},
+		{"miss of 101", with(3, `{"governed":{"scenario":"s","policy":"p","seeded":true,"miss":[101],"regret":[0],"switches":[0]}}`+"\n"), "x:3: miss of 101, expected 0 to 100"},
+		{"lonely miss", with(3, `{"governed":{"scenario":"s","policy":"p","seeded":true,"miss":[1],"regret":[],"switches":[0]}}`+"\n"), "x:3: 0 values of regret, expected 1"},
 		{"no JSON", with(5, "not JSON\n"), "x:5: invalid character"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -110,6 +113,8 @@ func TestReaderNamesLineAndReason(t *testing.T) {
 
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(sampleFile(f)))
+	f.Add([]byte(`{"format":"dynofa-bench","version":1,"environment":{"fingerprint":"x"},"meter":"n/a"}` + "\n" +
+		`{"governed":{"scenario":"s","policy":"p","seeded":true,"miss":[1,2],"regret":[0,-1],"switches":[3,4]}}` + "\n"))
 	f.Add([]byte(`{"format":"dynofa-bench","version":1,"environment":{"fingerprint":"x"},"meter":"n/a"}` + "\n" + `{"end":{"row":0}}` + "\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := Read(bytes.NewReader(data), "fuzz")

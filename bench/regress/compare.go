@@ -49,8 +49,10 @@ type Comparison struct {
 	Effect  float64 `json:"effect"`
 	Alpha   float64 `json:"alpha"`
 	Rows    []Row   `json:"rows"`
-	Verdict Verdict `json:"verdict"`
-	Seconds float64 `json:"seconds"`
+	// Governed is only of result files.
+	Governed []Governed `json:"governed,omitempty"`
+	Verdict  Verdict    `json:"verdict"`
+	Seconds  float64    `json:"seconds"`
 }
 
 // series gathers the rounds of one row.
@@ -110,7 +112,7 @@ func Compare(ctx context.Context, a, b *Side, o Options) (*Comparison, error) {
 		out.Rows[i].judge(c.Limits)
 		out.Rows[i].confirm(&again[i], c.Limits)
 	}
-	out.Verdict = overall(out.Rows)
+	out.Verdict = out.overall()
 	out.Seconds = time.Since(began).Seconds()
 	return out, nil
 }

@@ -43,14 +43,17 @@ func CompareFiles(a, b string, l Limits) (*Comparison, error) {
 			c.Rows = append(c.Rows, row)
 		}
 	}
-	if len(c.Rows) == 0 {
+	if c.Governed, err = governed(ra.Governed, rb.Governed, l.Alpha); err != nil {
+		return nil, err
+	}
+	if len(c.Rows)+len(c.Governed) == 0 {
 		return nil, fmt.Errorf("%s and %s have no row in common, expected at least one", a, b)
 	}
 	correct(c.Rows)
 	for i := range c.Rows {
 		c.Rows[i].judge(l)
 	}
-	c.Verdict = overall(c.Rows)
+	c.Verdict = c.overall()
 	return c, nil
 }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# gate.sh BASE [FLAG...]: is this tree slower than revision BASE? Builds both and lets them take turns; flags go to
-# dynofa bench compare, whose exit status is this one's: 0 no, 1 yes, 2 it could not be measured, 3 inconclusive.
+# gate.sh BASE [FLAG...]: is this tree slower than revision BASE, or is its governor worse? Builds both, plays the suite
+# of scenarios with each, and lets them take turns; flags go to the second dynofa bench compare. Exit status: 0 no, 1 yes,
+# 2 it could not be measured, 3 inconclusive.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 base=${1:-}
@@ -20,4 +21,16 @@ if ! "$work/a/dynofa" bench worker --help >/dev/null 2>&1; then
     echo "bench-gate: $base has no bench worker, expected a revision that has" >&2
     exit 2
 fi
-"$work/b/dynofa" bench compare "$work/a/dynofa" "$work/b/dynofa" "$@"
+governor=0
+if "$work/a/dynofa" sim --help | grep -q -e --record; then
+    for side in a b; do "$work/$side/dynofa" sim --policy steady --record "$work/$side.jsonl" >/dev/null || exit 2; done
+    "$work/b/dynofa" bench compare "$work/a.jsonl" "$work/b.jsonl" || governor=$?
+else
+    echo "SKIPPED: $base cannot record its simulations: the governor is not compared"
+fi
+speed=0
+"$work/b/dynofa" bench compare "$work/a/dynofa" "$work/b/dynofa" "$@" || speed=$?
+for status in 2 1 3; do
+    if [ $governor = $status ] || [ $speed = $status ]; then exit $status; fi
+done
+exit $((governor | speed))

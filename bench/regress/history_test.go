@@ -134,7 +134,7 @@ func TestVerdicts(t *testing.T) {
 	r := Row{Verdict: Regression, Change: 0.02}
 	r.confirm(&Row{Change: 0.005}, l)
 	require.Equal(t, Inconclusive, r.Verdict)
-	require.Equal(t, Improvement, overall([]Row{{Verdict: Same}, {Verdict: Improvement}}))
-	require.Equal(t, Inconclusive, overall([]Row{{Verdict: Inconclusive}, {Verdict: Improvement}}))
-	require.Equal(t, Regression, overall([]Row{{Verdict: Inconclusive}, {Verdict: Regression}, {Verdict: Same}}))
+	require.Equal(t, Improvement, (&Comparison{Rows: []Row{{Verdict: Same}, {Verdict: Improvement}}}).overall())
+	require.Equal(t, Inconclusive, (&Comparison{Rows: []Row{{Verdict: Inconclusive}, {Verdict: Improvement}}}).overall())
+	require.Equal(t, Regression, (&Comparison{Rows: []Row{{Verdict: Inconclusive}, {Verdict: Regression}, {Verdict: Same}}}).overall())
 }

@@ -15,7 +15,20 @@ func (c *Comparison) Names(v Verdict) []string {
 			names = append(names, c.Rows[i].Name)
 		}
 	}
+	for i := range c.Governed {
+		if c.Governed[i].Verdict == v {
+			names = append(names, c.Governed[i].Name)
+		}
+	}
 	return names
+}
+
+// mark is a verdict, with the worst in capitals.
+func (v Verdict) mark() string {
+	if v == Regression {
+		return strings.ToUpper(string(v))
+	}
+	return string(v)
 }
 
 // Print writes the comparison for people.
@@ -24,6 +37,16 @@ func (c *Comparison) Print(out io.Writer) {
 	if c.Backend != "" {
 		fmt.Fprintf(out, "%s, %d threads; %.0f s\n", c.Backend, c.Threads, c.Seconds)
 	}
+	if len(c.Rows) > 0 {
+		c.printRows(out)
+	}
+	if len(c.Governed) > 0 {
+		c.printGoverned(out)
+	}
+	fmt.Fprintf(out, "\n%s\n", c.Verdict)
+}
+
+func (c *Comparison) printRows(out io.Writer) {
 	fmt.Fprintf(out, "effect %.2g %%, false alarms at most %.2g %% of comparisons; change is B over A, positive is slower\n\n", 100*c.Effect, 100*c.Alpha)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "verdict\tchange\t%.4g %% interval\tp\tfinds\tA ms\tB ms\tpairs\tdirty\trow\n", 100*(1-c.Alpha))
@@ -36,13 +59,19 @@ func (c *Comparison) Print(out io.Writer) {
 		if r.Note != "" {
 			note += "  (" + r.Note + ")"
 		}
-		mark := map[Verdict]string{Regression: strings.ToUpper(string(Regression))}[r.Verdict]
-		if mark == "" {
-			mark = string(r.Verdict)
-		}
-		fmt.Fprintf(w, "%s\t%+.2f %%\t%+.2f .. %+.2f\t%.2g\t%.2f %%\t%.4f\t%.4f\t%d\t%.0f %%\t%s%s\n", mark, 100*r.Change, 100*r.Low, 100*r.High,
+		fmt.Fprintf(w, "%s\t%+.2f %%\t%+.2f .. %+.2f\t%.2g\t%.2f %%\t%.4f\t%.4f\t%d\t%.0f %%\t%s%s\n", r.Verdict.mark(), 100*r.Change, 100*r.Low, 100*r.High,
 			r.P, 100*r.Finds, r.AMS, r.BMS, r.Pairs, 100*r.Dirty, r.Name, note)
 	}
 	_ = w.Flush()
-	fmt.Fprintf(out, "\n%s\n", c.Verdict)
+}
+
+func (c *Comparison) printGoverned(out io.Writer) {
+	fmt.Fprintf(out, "\ngovernor: change is B minus A, positive is worse; intervals hold together with %.4g %%\n\n", 100*(1-c.Alpha))
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "verdict\tchange\tinterval\teffect\tA\tB\truns\trow\n")
+	for i := range c.Governed {
+		g := &c.Governed[i]
+		fmt.Fprintf(w, "%s\t%+.3f\t%+.3f .. %+.3f\t%.2g\t%.3f\t%.3f\t%d\t%s, %s\n", g.Verdict.mark(), g.Change, g.Low, g.High, g.Effect, g.A, g.B, g.Runs, g.Name, g.Unit)
+	}
+	_ = w.Flush()
 }

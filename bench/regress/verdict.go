@@ -115,10 +115,17 @@ func (r *Row) confirm(again *Row, l Limits) {
 }
 
 // overall is the verdict of all rows together: the worst.
-func overall(rows []Row) Verdict {
+func (c *Comparison) overall() Verdict {
+	verdicts := make([]Verdict, 0, len(c.Rows)+len(c.Governed))
+	for i := range c.Rows {
+		verdicts = append(verdicts, c.Rows[i].Verdict)
+	}
+	for i := range c.Governed {
+		verdicts = append(verdicts, c.Governed[i].Verdict)
+	}
 	verdict := Same
-	for i := range rows {
-		switch v := rows[i].Verdict; {
+	for _, v := range verdicts {
+		switch {
 		case v == Regression:
 			return v
 		case v == Inconclusive, v == Improvement && verdict == Same:

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/dynofa/dynofa/bench/harness"
 )
@@ -48,6 +50,17 @@ func (c *benchWorkerCmd) Run(e *env) (err error) {
 	}
 	defer closing(m, &err)
 	return harness.Worker(e.ctx, m, c.Threads, version(), slow, os.Stdin, e.stdout)
+}
+
+// record writes a result file of this machine, now.
+func record(path string, rows func(w *harness.Writer) error) error {
+	return writeFile(path, func(out io.Writer) error {
+		w, err := harness.NewWriter(out, harness.Look(os.DirFS("/"), version(), time.Now()), nil)
+		if err != nil {
+			return err
+		}
+		return rows(w)
+	})
 }
 
 // makeFolder makes the folder that a file is to be in.

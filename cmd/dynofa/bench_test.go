@@ -163,3 +163,27 @@ func TestBenchSelfTestIsTheGatesFloor(t *testing.T) {
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, errs, "below what this machine finds")
 }
+
+// A governor's runs, simulated and live, are rows of the same record.
+func TestGovernorInTheRecord(t *testing.T) {
+	folder := t.TempDir()
+	path := func(name string) string { return filepath.Join(folder, name+".jsonl") }
+	g1 := filepath.Join("..", "..", "governor", "sim", "suite", "g01.json")
+	play := func(name, policy string) { // the policy's name would tell them apart
+		succeed(t, "sim", g1, "--policy", policy, "--seeds", "6", "--record", path(name))
+		data, err := os.ReadFile(path(name))
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(path(name), []byte(strings.ReplaceAll(string(data), policy, "steady")), 0o644))
+	}
+	play("good", "steady")
+	play("again", "steady")
+	play("bad", "dynamicofa-free")
+	require.Contains(t, succeed(t, "bench", "compare", path("good"), path("again")), "same")
+	code, out, errs := command("bench", "compare", path("good"), path("bad"))
+	require.Equal(t, exitNo, code, "%s%s", out, errs)
+	require.Contains(t, errs, "governor/scenario=G1_fig7/policy=steady/regret")
+
+	succeed(t, "govern", fashion, "--data", fashionTest, "--deadline", "25", "--compare", "steady,dynamicofa-free", "--repeat", "2", "--seconds", "100ms",
+		"--record", path("live"))
+	require.Regexp(t, `BenchmarkGovernor/scenario=live,_25_ms,_load_none/policy=steady 1 \S+ miss-% \S+ regret-points`, succeed(t, "bench", "export", path("live")))
+}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dynofa/dynofa/bench/harness"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
@@ -38,6 +39,7 @@ type governCmd struct {
 	NoSensors   bool          `help:"Latencies are all that policies see."`
 	Backend     string        `help:"Engine, one of those that info lists; default: the best."`
 	Output      string        `short:"o" help:"Folder for a trace and a plot of each run." placeholder:"DIR"`
+	Record      string        `help:"Write the runs as a result file that bench compare and export read." placeholder:"FILE"`
 	Metrics     string        `help:"Serve metrics for Prometheus at /metrics while it runs; without a host on this machine only." placeholder:"[HOST]:PORT"`
 	Events      string        `help:"Write switches, constraints given up, sensors lost and loads as JSON lines." placeholder:"FILE"`
 	JSON        bool          `help:"Print JSON."`
@@ -370,6 +372,11 @@ func (c *governCmd) play(e *env, l *live, policies []policy.Entry) error {
 			}
 		}
 	}
+	if c.Record != "" {
+		if err := record(c.Record, func(w *harness.Writer) error { return report.record(w, policies) }); err != nil {
+			return err
+		}
+	}
 	if c.JSON {
 		return e.json(report)
 	}
@@ -379,6 +386,31 @@ func (c *governCmd) play(e *env, l *live, policies []policy.Entry) error {
 		return nil
 	}
 	e.compare(policies, report.Runs, c.Repeat)
+	return nil
+}
+
+// record appends a row a policy. Nobody knows what an oracle would have done: regret is against the best level, always
+// in time.
+func (r *governReport) record(w *harness.Writer, policies []policy.Entry) error {
+	best, load := 0.0, "none"
+	if len(r.Profile.Load) > 0 {
+		load = strings.Join(r.Profile.Load, " and ")
+	}
+	for _, l := range r.Profile.Levels {
+		best = max(best, l.Accuracy)
+	}
+	for _, p := range policies {
+		g := harness.Governed{Scenario: fmt.Sprintf("live, %g ms, load %s", r.Profile.DeadlineMS, load), Policy: p.Name}
+		for _, m := range r.Runs {
+			if m.Policy == p.Name {
+				g.Miss, g.Regret = append(g.Miss, m.Late), append(g.Regret, best-m.Effective)
+				g.Switches = append(g.Switches, 1000*float64(m.Switches)/float64(max(1, m.Frames)))
+			}
+		}
+		if err := w.Governed(&g); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

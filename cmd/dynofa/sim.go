@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dynofa/dynofa/bench/harness"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/governor/policy"
 	"github.com/dynofa/dynofa/governor/sim"
@@ -20,6 +21,7 @@ type simCmd struct {
 	Bundle    string   `help:"Take the levels from a bundle's record, scaled so that the slowest takes as long as the scenario's." placeholder:"M.dofa"`
 	Ablation  bool     `help:"Play the project's policy with each of its mechanisms switched off in turn." xor:"what"`
 	Plot      string   `help:"Draw the first seed's run of one policy in one scenario." placeholder:"FILE.svg|FILE.png" xor:"what"`
+	Record    string   `help:"Write the runs as a result file that bench compare and export read." placeholder:"FILE"`
 	JSON      bool     `help:"Print JSON." xor:"what"`
 }
 
@@ -41,6 +43,11 @@ func (c *simCmd) Run(e *env) error {
 	tables, err := sim.Run(scenarios, policies, c.Seeds)
 	if err != nil {
 		return err
+	}
+	if c.Record != "" {
+		if err := record(c.Record, func(w *harness.Writer) error { return w.Simulated(tables) }); err != nil {
+			return err
+		}
 	}
 	if len(tables) > 1 {
 		tables = append(tables, sim.Mean(tables))

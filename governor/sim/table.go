@@ -14,6 +14,8 @@ import (
 type Stat struct {
 	Mean float64 `json:"mean"`
 	Half float64 `json:"half"`
+	// Runs is the value of each seed; of means over scenarios there are none.
+	Runs []float64 `json:"-"`
 }
 
 // Row is a policy in a scenario, or over all of them.
@@ -181,7 +183,7 @@ func stat(values []float64) Stat {
 	for _, v := range values {
 		squares += float64((v - mean) * (v - mean))
 	}
-	s := Stat{Mean: mean}
+	s := Stat{Mean: mean, Runs: values}
 	if n > 1 {
 		s.Half = float64(student(len(values)-1) * math.Sqrt(squares/(n-1)/n))
 	}
