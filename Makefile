@@ -4,7 +4,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
 comma := ,
-.PHONY: help build demo bench bench-gate bench-loadgen bench-peers library test deps deps-train install ptx fuzz-c lint clean
+.PHONY: help build demo bench bench-gate bench-loadgen bench-peers roofline library test deps deps-train install ptx fuzz-c lint clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,6 +31,9 @@ bench-gate: ## is this tree slower, or its governor worse, than revision BASE? e
 
 bench-loadgen: ## build MLPerf's LoadGen (downloads its source) with a driver for it into build/loadgen
 	@bench/loadgen/build.sh
+
+roofline: build ## how much of this CPU's peak and bandwidth every kernel reaches: out/roofline.svg
+	@bench/roofline.sh
 
 bench-peers: ## measure beside other engines (installs them into bench/peers/.venv); writes docs/performance.md
 	cd bench/peers && go run . -install -markdown ../../docs/performance.md -plot ../../docs/img/peers.svg -json .cache/peers.json

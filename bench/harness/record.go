@@ -91,7 +91,9 @@ type Part struct {
 	Stage  int    `json:"stage"`  // -1 outside of blocks
 	Block  int    `json:"block"`  // -1 outside of blocks
 	MACs   int64  `json:"macs"`
-	NS     int64  `json:"ns"` // median
+	Bytes  int64  `json:"bytes,omitempty"`  // that it moves at least: input, weights and output
+	Padded int64  `json:"padded,omitempty"` // of the MACs, those with padding, which kernels may leave out
+	NS     int64  `json:"ns"`               // median
 }
 
 // header is the first line of a result file.
@@ -342,7 +344,7 @@ func (l *Layers) check() error {
 		return fmt.Errorf("layers of %d runs with %d parts and overhead %g, expected some of each", l.Runs, len(l.Parts), l.Overhead)
 	}
 	for _, p := range l.Parts {
-		if p.Name == "" || p.Kernel == "" || p.NS < 0 || p.NS > longest || p.MACs < 0 || p.Block < -1 || p.Stage < -1 {
+		if p.Name == "" || p.Kernel == "" || p.NS < 0 || p.NS > longest || p.MACs < 0 || p.Bytes < 0 || p.Padded < 0 || p.Padded > p.MACs || p.Block < -1 || p.Stage < -1 {
 			return fmt.Errorf("part %q of kernel %q, block %d, stage %d with %d ns and %d MACs, expected names and numbers of at least 0",
 				p.Name, p.Kernel, p.Block, p.Stage, p.NS, p.MACs)
 		}

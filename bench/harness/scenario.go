@@ -370,10 +370,11 @@ func (t *Target) measureLayers(ctx context.Context, duration time.Duration) (*La
 	slices.Sort(plain)
 	slices.Sort(timed)
 	out := &Layers{Runs: len(plain), Overhead: float64(quantile(timed, 0.1))/float64(max(1, quantile(plain, 0.1))) - 1}
-	kernels := t.model.kernelsOf(t.Session)
+	kernels, traffic := t.model.kernelsOf(t.Session), t.model.traffic(t.Session)
 	for i, l := range layers {
+		bytes, padded := traffic(l)
 		out.Parts = append(out.Parts, Part{Name: l.Name, Kernel: kernels(l), Stage: stageOf(t.model.Space(), l.Block), Block: l.Block,
-			MACs: l.MACs, NS: median(parts[i])})
+			MACs: l.MACs, Bytes: bytes, Padded: padded, NS: median(parts[i])})
 	}
 	return out, nil
 }

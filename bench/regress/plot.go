@@ -3,18 +3,14 @@ package regress
 import (
 	"fmt"
 	"image/color"
-	"io"
 	"math"
-	"path/filepath"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgsvg"
 
-	"github.com/dynofa/dynofa/gofacade/atomicfile"
+	"github.com/dynofa/dynofa/bench/figure"
 )
 
 var (
@@ -23,26 +19,20 @@ var (
 	accept = color.RGBA{0x7f, 0x8c, 0x8d, 0xff}
 )
 
-// Figure is a picture of series, one above the other.
-type Figure struct {
-	plots         []*plot.Plot
-	width, height vg.Length
-}
-
 // Plot draws series: their points, the median of each segment, and shifts with their revisions. Accepted ones are
 // grey.
-func Plot(series []Series) (*Figure, error) {
+func Plot(series []Series) (*figure.Figure, error) {
 	const most = 24
 	if len(series) == 0 || len(series) > most {
 		return nil, fmt.Errorf("regress: a picture of %d series, expected 1 to %d", len(series), most)
 	}
-	f := &Figure{width: 22 * vg.Centimeter, height: vg.Length(len(series)) * 5 * vg.Centimeter}
+	f := &figure.Figure{Width: 22 * vg.Centimeter, Height: vg.Length(len(series)) * 5 * vg.Centimeter}
 	for i := range series {
 		p, err := plotSeries(&series[i])
 		if err != nil {
 			return nil, err
 		}
-		f.plots = append(f.plots, p)
+		f.Plots = append(f.Plots, p)
 	}
 	return f, nil
 }
@@ -123,26 +113,4 @@ func line(p *plot.Plot, c color.Color, points plotter.XYs) error {
 	l.Color, l.Width = c, vg.Points(1.2)
 	p.Add(l)
 	return nil
-}
-
-// Save writes the picture, as its name's end says: .svg or .png.
-func (f *Figure) Save(path string) error {
-	switch filepath.Ext(path) {
-	case ".svg":
-		c := vgsvg.New(f.width, f.height)
-		f.draw(draw.New(c))
-		return atomicfile.Replace(path, func(w io.Writer) error { _, err := c.WriteTo(w); return err })
-	case ".png":
-		c := vgimg.PngCanvas{Canvas: vgimg.New(f.width, f.height)}
-		f.draw(draw.New(c))
-		return atomicfile.Replace(path, func(w io.Writer) error { _, err := c.WriteTo(w); return err })
-	}
-	return fmt.Errorf("%s: expected a name that ends in .svg or .png", path)
-}
-
-func (f *Figure) draw(c draw.Canvas) {
-	tiles := draw.Tiles{Rows: len(f.plots), Cols: 1, PadY: vg.Millimeter * 3, PadTop: vg.Millimeter, PadRight: vg.Millimeter * 3}
-	for i, p := range f.plots {
-		p.Draw(tiles.At(c, 0, i))
-	}
 }

@@ -10,12 +10,13 @@ import (
 )
 
 type benchCmd struct {
-	Run     benchRunCmd     `cmd:"" help:"Measure a bundle: LoadGen-compatible scenarios over levels and threads."`
-	Compare benchCompareCmd `cmd:"" help:"Tell whether B is slower than A: two bundles, builds of dynofa, or result files."`
-	AA      benchAACmd      `cmd:"" name:"aa" help:"Compare a build with itself: this machine's false alarms and the smallest change it can find."`
-	History benchHistoryCmd `cmd:"" help:"Keep results of one machine in order and find when speed changed."`
-	Export  benchExportCmd  `cmd:"" help:"Write result files in the formats of other tools."`
-	Worker  benchWorkerCmd  `cmd:"" hidden:"" help:"Run inferences when asked; a comparison's other side."`
+	Run      benchRunCmd      `cmd:"" help:"Measure a bundle: LoadGen-compatible scenarios over levels and threads."`
+	Compare  benchCompareCmd  `cmd:"" help:"Tell whether B is slower than A: two bundles, builds of dynofa, or result files."`
+	AA       benchAACmd       `cmd:"" name:"aa" help:"Compare a build with itself: this machine's false alarms and the smallest change it can find."`
+	History  benchHistoryCmd  `cmd:"" help:"Keep results of one machine in order and find when speed changed."`
+	Export   benchExportCmd   `cmd:"" help:"Write result files in the formats of other tools."`
+	Roofline benchRooflineCmd `cmd:"" help:"Tell and draw how much of this CPU's peak and bandwidth the parts of a network reach."`
+	Worker   benchWorkerCmd   `cmd:"" hidden:"" help:"Run inferences when asked; a comparison's other side."`
 }
 
 // subject is the flags that say what is measured.

@@ -13,6 +13,7 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
+	"github.com/dynofa/dynofa/bench/figure"
 	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/ofa"
 	"github.com/dynofa/dynofa/governor/library/pipeline"
@@ -20,9 +21,9 @@ import (
 
 // report writes report.md, report.json and the plots into the work folder.
 func (c *buildCmd) report(s *ofa.Space, r *pipeline.Report) error {
-	save := func(f figure, name string) error {
+	save := func(f figure.Figure, name string) error {
 		for _, ext := range []string{".svg", ".png"} {
-			if err := f.save(filepath.Join(c.Work, name+ext)); err != nil {
+			if err := f.Save(filepath.Join(c.Work, name+ext)); err != nil {
 				return err
 			}
 		}
@@ -103,7 +104,7 @@ func (c *buildCmd) markdown(s *ofa.Space, r *pipeline.Report) []byte {
 }
 
 // plotPredictions is predicted over measured accuracy of networks that the predictor has not seen.
-func plotPredictions(r *pipeline.Report) figure {
+func plotPredictions(r *pipeline.Report) figure.Figure {
 	p := newPlot("Networks that the predictor has not seen", "measured top-1, %", "predicted, %")
 	points := make(plotter.XYs, len(r.Networks))
 	lo, hi := math.Inf(1), math.Inf(-1)
@@ -120,11 +121,11 @@ func plotPredictions(r *pipeline.Report) figure {
 	p.Add(equal, dots)
 	p.Legend.Add("equal", equal)
 	p.Legend.Left, p.Legend.Top = true, true
-	return figure{[]*plot.Plot{p}, 10 * vg.Centimeter}
+	return figure.Figure{Plots: []*plot.Plot{p}, Height: 10 * vg.Centimeter}
 }
 
 // plotCandidates is accuracy over latency on one device: all candidates, what was predicted of them, and the levels.
-func plotCandidates(d pipeline.DeviceReport) figure {
+func plotCandidates(d pipeline.DeviceReport) figure.Figure {
 	p := newPlot("Candidates and levels on "+d.Name, "latency, ms", "top-1 of the held-out images, %")
 	var measured, predicted, levels plotter.XYs
 	for _, c := range d.Candidates {
@@ -149,5 +150,5 @@ func plotCandidates(d pipeline.DeviceReport) figure {
 	p.Legend.Add("levels", line, dots)
 	p.Legend.Top = false
 	p.X.Min = 0
-	return figure{[]*plot.Plot{p}, 11 * vg.Centimeter}
+	return figure.Figure{Plots: []*plot.Plot{p}, Height: 11 * vg.Centimeter}
 }

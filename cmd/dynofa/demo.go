@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dynofa/dynofa/bench/figure"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
 	"github.com/dynofa/dynofa/gofacade/ofa"
@@ -139,10 +140,10 @@ func (d *demo) front() error {
 	return d.write(plotFront(d.levels, d.images), "front")
 }
 
-func (d *demo) write(p figure, name string) error {
+func (d *demo) write(p figure.Figure, name string) error {
 	for _, ext := range []string{".svg", ".png"} {
 		path := filepath.Join(d.dir, name+ext)
-		if err := p.save(path); err != nil {
+		if err := p.Save(path); err != nil {
 			return err
 		}
 		d.env.printf("wrote %s\n", path)

@@ -363,7 +363,7 @@ func (c *governCmd) play(e *env, l *live, policies []policy.Entry) error {
 			if err := t.write(name + ".jsonl"); err != nil {
 				return err
 			}
-			if err := plotTrace(t).save(name + ".svg"); err != nil {
+			if err := plotTrace(t).Save(name + ".svg"); err != nil {
 				return err
 			}
 			if !c.JSON {

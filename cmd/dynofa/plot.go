@@ -3,19 +3,15 @@ package main
 import (
 	"fmt"
 	"image/color"
-	"io"
 	"math"
-	"path/filepath"
 	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgsvg"
 
-	"github.com/dynofa/dynofa/gofacade/atomicfile"
+	"github.com/dynofa/dynofa/bench/figure"
 	"github.com/dynofa/dynofa/governor/library/profile"
 )
 
@@ -63,43 +59,6 @@ func textFront(levels []measured) string {
 	return b.String()
 }
 
-// figure is one or more plots above each other.
-type figure struct {
-	plots  []*plot.Plot
-	height vg.Length // of all together
-}
-
-const figureWidth = 18 * vg.Centimeter
-
-// save writes the figure as SVG or PNG, by the name's extension.
-func (f figure) save(path string) error {
-	var file io.WriterTo
-	if filepath.Ext(path) == ".svg" {
-		c := vgsvg.New(figureWidth, f.height)
-		f.draw(draw.New(c))
-		file = c
-	} else {
-		c := vgimg.NewWith(vgimg.UseWH(figureWidth, f.height), vgimg.UseDPI(120))
-		f.draw(draw.New(c))
-		file = vgimg.PngCanvas{Canvas: c}
-	}
-	return atomicfile.Replace(path, func(w io.Writer) error {
-		_, err := file.WriteTo(w)
-		return err
-	})
-}
-
-func (f figure) draw(c draw.Canvas) {
-	rows := make([][]*plot.Plot, len(f.plots))
-	for i, p := range f.plots {
-		rows[i] = []*plot.Plot{p}
-	}
-	tiles := draw.Tiles{Rows: len(rows), Cols: 1, PadY: 4 * vg.Millimeter, PadTop: vg.Millimeter, PadBottom: vg.Millimeter, PadRight: 4 * vg.Millimeter}
-	for i, row := range plot.Align(rows, tiles, c) {
-		f.plots[i].Draw(row[0])
-	}
-}
-
 func newPlot(title, x, y string) *plot.Plot {
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
@@ -109,7 +68,7 @@ func newPlot(title, x, y string) *plot.Plot {
 }
 
 // plotFront is accuracy over latency.
-func plotFront(levels []measured, images int) figure {
+func plotFront(levels []measured, images int) figure.Figure {
 	p := newPlot("Accuracy and latency of every level", "latency, ms (lower quartile, one thread)", fmt.Sprintf("top-1 of %d images, %%", images))
 	points := make(plotter.XYs, len(levels))
 	names := make([]string, len(levels))
@@ -125,11 +84,11 @@ func plotFront(levels []measured, images int) figure {
 	labels.Offset = vg.Point{X: 1, Y: -11}
 	p.Add(line, dots, labels)
 	p.X.Min = 0
-	return figure{[]*plot.Plot{p}, 10 * vg.Centimeter}
+	return figure.Figure{Plots: []*plot.Plot{p}, Height: 10 * vg.Centimeter}
 }
 
 // plotTrace is latency against the deadline, the level and what the sensors showed, over time.
-func plotTrace(t *trace) figure {
+func plotTrace(t *trace) figure.Figure {
 	deadlineMS, levels := t.head.DeadlineMS, len(t.head.Levels)
 	latency := newPlot(t.head.Policy+": a load runs in the shaded time", "", "latency of a frame, ms")
 	level := newPlot("", "time, s", "level")
@@ -146,7 +105,7 @@ func plotTrace(t *trace) figure {
 		steps = append(steps, plotter.XY{X: f.Seconds, Y: float64(f.Level)})
 	}
 	if len(t.frames) == 0 {
-		return figure{[]*plot.Plot{latency, level}, 14 * vg.Centimeter}
+		return figure.Figure{Plots: []*plot.Plot{latency, level}, Height: 14 * vg.Centimeter}
 	}
 	end := t.frames[len(t.frames)-1].Seconds
 	shade(latency, t, highest*1.3)
@@ -178,12 +137,12 @@ func plotTrace(t *trace) figure {
 	level.Add(line)
 	level.Y.Min, level.Y.Max = -0.3, float64(levels)-0.7
 	level.Y.Tick.Marker = plot.ConstantTicks(levelTicks(levels))
-	f := figure{[]*plot.Plot{latency, level}, 14 * vg.Centimeter}
+	f := figure.Figure{Plots: []*plot.Plot{latency, level}, Height: 14 * vg.Centimeter}
 	if s := plotSensors(t); s != nil {
-		f.plots, f.height = append(f.plots, s), 19*vg.Centimeter
+		f.Plots, f.Height = append(f.Plots, s), 19*vg.Centimeter
 		level.X.Label.Text = ""
 	}
-	for _, p := range f.plots {
+	for _, p := range f.Plots {
 		p.X.Min, p.X.Max = 0, end
 	}
 	return f
@@ -258,10 +217,10 @@ func must(err error) {
 }
 
 // plotProfile is the measured over the predicted latency, with its interval, and the line on which both are equal.
-func plotProfile(r *profile.Report) figure {
+func plotProfile(r *profile.Report) figure.Figure {
 	p := newPlot(fmt.Sprintf("%s, threads %d: mean error %.1f %%, worst %.1f %%", r.Backend, r.Threads, 100*r.Proof.MeanError, 100*r.Proof.Worst),
 		"predicted, ms", "measured, ms")
-	fig := figure{[]*plot.Plot{p}, 12 * vg.Centimeter}
+	fig := figure.Figure{Plots: []*plot.Plot{p}, Height: 12 * vg.Centimeter}
 	if len(r.Networks) == 0 {
 		return fig
 	}

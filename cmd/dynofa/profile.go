@@ -70,7 +70,7 @@ func (c *profileCmd) Run(e *env) error {
 			}
 			for _, ext := range []string{".svg", ".png"} {
 				path := filepath.Join(dir, "scatter"+ext)
-				if err := plotProfile(r).save(path); err != nil {
+				if err := plotProfile(r).Save(path); err != nil {
 					return err
 				}
 				if !c.JSON {

@@ -129,10 +129,10 @@ func TestProfileRefuses(t *testing.T) {
 func TestPlotProfile(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	var r profile.Report
-	require.NoError(t, plotProfile(&r).save(filepath.Join(t.TempDir(), "empty.svg")), "a space of one network")
+	require.NoError(t, plotProfile(&r).Save(filepath.Join(t.TempDir(), "empty.svg")), "a space of one network")
 	for range 3 {
 		v := 1 + rng.Float64()
 		r.Networks = append(r.Networks, profile.Compared{Predicted: v, Measured: v, Low: v, High: v})
 	}
-	require.NoError(t, plotProfile(&r).save(filepath.Join(t.TempDir(), "some.png")))
+	require.NoError(t, plotProfile(&r).Save(filepath.Join(t.TempDir(), "some.png")))
 }

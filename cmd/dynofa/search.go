@@ -12,6 +12,7 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
+	"github.com/dynofa/dynofa/bench/figure"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/ofa"
 	"github.com/dynofa/dynofa/governor/library/latency"
@@ -78,7 +79,7 @@ func (c *searchCmd) Run(e *env) error {
 		return err
 	}
 	if c.Plot != "" {
-		if err := plotSearch(found).save(c.Plot); err != nil {
+		if err := plotSearch(found).Save(c.Plot); err != nil {
 			return err
 		}
 	}
@@ -183,7 +184,7 @@ func (c *searchCmd) print(e *env, s *ofa.Space, found []search.Found, seconds fl
 }
 
 // plotSearch is predicted accuracy over cost.
-func plotSearch(found []search.Found) figure {
+func plotSearch(found []search.Found) figure.Figure {
 	points := make(plotter.XYs, len(found))
 	x := "multiply-adds, millions"
 	for i, f := range found {
@@ -197,5 +198,5 @@ func plotSearch(found []search.Found) figure {
 	must(err)
 	line.StepStyle, line.Color, dots.Color, dots.Shape, dots.Radius = plotter.PostStep, ink, ink, draw.CircleGlyph{}, 2
 	p.Add(line, dots)
-	return figure{[]*plot.Plot{p}, 10 * vg.Centimeter}
+	return figure.Figure{Plots: []*plot.Plot{p}, Height: 10 * vg.Centimeter}
 }

@@ -184,7 +184,7 @@ func (c *simCmd) plot(e *env, scenarios []*sim.Scenario, policies []policy.Entry
 	if err != nil {
 		return err
 	}
-	if err := plotSimulation(scenarios[0], policies[0].Name, frames).save(c.Plot); err != nil {
+	if err := plotSimulation(scenarios[0], policies[0].Name, frames).Save(c.Plot); err != nil {
 		return err
 	}
 	e.printf("wrote %s\n", c.Plot)

@@ -10,12 +10,13 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
+	"github.com/dynofa/dynofa/bench/figure"
 	"github.com/dynofa/dynofa/governor/sim"
 )
 
 // plotSimulation is latency against the deadline, the level, the slowdown as it is and as it is estimated, and what
 // the announcing sensors say.
-func plotSimulation(s *sim.Scenario, name string, frames []sim.Frame) figure {
+func plotSimulation(s *sim.Scenario, name string, frames []sim.Frame) figure.Figure {
 	latency := newPlot(fmt.Sprintf("%s, %s", s.Name, name), "", "latency, ms")
 	level := newPlot("", "", "level")
 	slowdown := newPlot("", "", "slowdown")
@@ -95,5 +96,5 @@ func plotSimulation(s *sim.Scenario, name string, frames []sim.Frame) figure {
 	latency.Y.Min, latency.Y.Max = 0, latency.Y.Max*1.25
 	slowdown.Y.Max *= 1.1
 	sensors.Y.Max = sensors.Y.Max*1.1 + 0.1
-	return figure{plots, 24 * vg.Centimeter}
+	return figure.Figure{Plots: plots, Height: 24 * vg.Centimeter}
 }

@@ -109,6 +109,8 @@ void run_case(check *c, const shape *s);
 
 /* peak.c: FLOP/s of independent fused multiply-adds, 0 if the instruction set has no loop there. */
 double peak_flops(const char *isa);
+/* Bytes a second that are read of so many, by one thread; 0 as above, or without memory. */
+double peak_read(const char *isa, size_t bytes);
 double now_seconds(void);
 
 /* selftest.c: kernels with planted faults must fail. Returns the number that did not. */

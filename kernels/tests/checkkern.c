@@ -9,17 +9,19 @@
 typedef struct options {
     const char *op, *isa, *shapes;
     uint64_t seed;
-    int bench, self_test;
+    int bench, self_test, roof;
 } options;
 
 static const char usage[] =
-    "usage: checkkern [--op NAME] [--isa NAME] [--seed N] [--shapes FILE [--bench]] [--self-test]\n"
+    "usage: checkkern [--op NAME] [--isa NAME] [--seed N] [--shapes FILE [--bench]] [--self-test] "
+    "[--roof]\n"
     "  --op         stem, pointwise, dwconv, dense, average, load (packing); default all\n"
     "  --isa        ref, avx2, avx512, neon; default all of this build\n"
     "  --seed       replays a run; default from the clock\n"
     "  --shapes     also the layers of FILE\n"
     "  --bench      times the layers of FILE that have just passed\n"
-    "  --self-test  checks the checker: kernels with planted faults have to fail\n";
+    "  --self-test  checks the checker: kernels with planted faults have to fail\n"
+    "  --roof       checks nothing: this CPU's FMA peak and read bandwidth, a line of JSON a set\n";
 
 static const struct {
     void (*sweep)(check *);
@@ -178,6 +180,26 @@ static const char *value_of(int argc, char **argv, int *i) {
     return argv[++*i];
 }
 
+/* One thread, of sizes that first and second level caches hold, and no cache. */
+static int roof(const options *o) {
+    static const size_t sizes[] = {16 << 10, 256 << 10, 256 << 20};
+    enum { SIZES = sizeof sizes / sizeof sizes[0] };
+    dynk_isa isa;
+    for (size_t i = 0; dynk_isa_at(i, &isa); i++) {
+        double flops = 0;
+        if (isa.present && (o->isa == NULL || strcmp(o->isa, isa.name) == 0))
+            flops = peak_flops(isa.name);
+        if (flops == 0)
+            continue;
+        printf("{\"isa\":\"%s\",\"gflops\":%.2f,\"reads\":[", isa.name, flops / 1e9);
+        for (size_t k = 0; k < SIZES; k++)
+            printf("%s{\"bytes\":%zu,\"gbs\":%.2f}", k == 0 ? "" : ",", sizes[k],
+                   peak_read(isa.name, sizes[k]) / 1e9);
+        puts("]}");
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     options o = {.seed = (uint64_t)time(NULL)};
     for (int i = 1; i < argc; i++) {
@@ -193,6 +215,8 @@ int main(int argc, char **argv) {
             o.bench = 1;
         else if (strcmp(argv[i], "--self-test") == 0)
             o.self_test = 1;
+        else if (strcmp(argv[i], "--roof") == 0)
+            o.roof = 1;
         else {
             fputs(usage, stderr);
             return 2;
@@ -202,6 +226,8 @@ int main(int argc, char **argv) {
         fputs("checkkern: --bench needs --shapes\n", stderr);
         return 2;
     }
+    if (o.roof)
+        return roof(&o);
     setvbuf(stdout, NULL, _IOLBF, 0);
     printf("# seed %llu\n", (unsigned long long)o.seed);
     if (o.self_test)
