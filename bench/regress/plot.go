@@ -40,6 +40,7 @@ func Plot(series []Series) (*figure.Figure, error) {
 func plotSeries(s *Series) (*plot.Plot, error) {
 	p := plot.New()
 	p.Title.Text = s.Name
+	p.Title.TextStyle.Font.Size = vg.Points(9) // names are long
 	p.Y.Label.Text = "ms"
 	p.X.Tick.Marker = plot.ConstantTicks(revisionTicks(s.Revisions))
 	points := make(plotter.XYs, len(s.MS))
