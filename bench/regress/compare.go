@@ -20,7 +20,7 @@ const (
 	fewPairs    = 3 // of a round
 	manyPairs   = 6 // of a round
 	disagree    = 0.01
-	mostPairs   = 60 // of a row
+	mostPairs   = 90 // of a row
 	leastRounds = 8
 	firstPairs  = 30 // of a row, before it is settled or suspicious
 	burst       = 10 * time.Millisecond
@@ -147,7 +147,7 @@ func (c *comparer) phase(ctx context.Context, suspects map[*series]bool, most in
 			if suspects == nil || suspects[s] {
 				all := sample{slices.Concat(s.first.d, s.second.d), slices.Concat(s.first.a, s.second.a), slices.Concat(s.first.b, s.second.b)}
 				all.estimate(&s.row, c.Limits)
-				precise = precise && s.row.precise(c.Limits)
+				precise = precise && s.row.precise(c.Limits, len(c.series))
 			}
 		}
 		if precise {

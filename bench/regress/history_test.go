@@ -128,6 +128,12 @@ func TestVerdicts(t *testing.T) {
 		r.judge(l)
 		require.Equal(t, c.want, r.Verdict, "%+v", c)
 	}
+	wild := Row{Rounds: 16, Change: 0.053, Low: 0.045, High: 0.058, P: 0.0025}
+	require.True(t, wild.precise(l, 1))
+	require.False(t, wild.precise(l, 10), "p of one row of ten has not caught up with the interval")
+	wild.Low = -0.001
+	wild.High = 0.019
+	require.True(t, wild.precise(l, 10), "an interval with zero in it needs no p")
 	never := Row{}
 	never.judge(l)
 	require.Equal(t, Inconclusive, never.Verdict, "what was never estimated is not the same")

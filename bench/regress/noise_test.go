@@ -35,14 +35,14 @@ func simulate(rng *rand.Rand, recorded [][2]float64, slower float64) Verdict {
 		to.a, to.b, to.d = append(to.a, a), append(to.b, b), append(to.d, math.Log(b/a))
 	}
 	var row, second Row
-	for round := 1; round <= firstPairs/fewPairs && !(round > leastRounds && row.precise(l)); round++ {
+	for round := 1; round <= firstPairs/fewPairs && !(round > leastRounds && row.precise(l, 1)); round++ {
 		add(&s)
 		if round >= leastRounds {
 			s.estimate(&row, l)
 		}
 	}
 	if !row.within(l) {
-		for round := 1; len(s.d) < mostPairs/fewPairs && !(round > leastRounds && row.precise(l)); round++ {
+		for round := 1; len(s.d) < mostPairs/fewPairs && !(round > leastRounds && row.precise(l, 1)); round++ {
 			add(&s)
 			n := len(s.d) - 1
 			again.a, again.b, again.d = append(again.a, s.a[n]), append(again.b, s.b[n]), append(again.d, s.d[n])

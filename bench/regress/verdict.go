@@ -86,8 +86,16 @@ func logs(values []float64) []float64 {
 // within says that the row changes by less than the effect for certain; a row that was never estimated is not.
 func (r *Row) within(l Limits) bool { return r.Rounds > 0 && r.Low > -l.Effect && r.High < l.Effect }
 
-// precise says that more rounds would not tell more than the limits ask for.
-func (r *Row) precise(l Limits) bool { return r.within(l) || r.Rounds > 0 && r.High-r.Low <= l.Effect }
+// precise says that more rounds would not tell more than the limits ask for. One wild round of sixteen has the highest of
+// their ranks, so that p may lag behind an interval that leaves zero out by far; more rounds settle that. r.P is of one row
+// of so many.
+func (r *Row) precise(l Limits, rows int) bool {
+	if r.within(l) {
+		return true
+	}
+	changed := r.Low > 0 || r.High < 0
+	return r.Rounds > 0 && r.High-r.Low <= l.Effect && (!changed || r.P*float64(rows) < l.Alpha)
+}
 
 // judge settles the verdict; r.P is corrected by then. A change counts if it is certainly there (the interval
 // leaves zero out and p is below alpha) and may be as large as the effect asked for (the interval reaches it): so a
