@@ -85,7 +85,7 @@ func TestHistoryNamesLineAndReason(t *testing.T) {
 
 func FuzzHistory(f *testing.F) {
 	f.Add([]byte(goodLine + strings.Replace(goodLine, `"ms":{"a":1}`, `"accepted":"why"`, 1)))
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Fuzz(func(_ *testing.T, data []byte) {
 		h := &History{path: "fuzz"}
 		if h.parse(data) == nil && len(h.Entries) < 50 {
 			h.Series(0.02)

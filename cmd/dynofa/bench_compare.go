@@ -25,7 +25,7 @@ type comparison struct {
 	JSON      bool    `help:"Print JSON."`
 }
 
-func (c *comparison) options(e *env) (regress.Options, error) {
+func (c *comparison) options() (regress.Options, error) {
 	o := regress.Options{Limits: regress.Limits{Effect: c.Effect / 100, Alpha: c.Alpha / 100}, Levels: c.Level, Kernels: c.Kernels, Seed: c.Seed}
 	if !(c.Effect > 0 && c.Effect < 100 && c.Alpha >= 0.1 && c.Alpha <= 20) {
 		return o, fmt.Errorf("--effect %g, --alpha %g, expected 0 to 100 and 0.1 to 20 percent", c.Effect, c.Alpha)
@@ -54,7 +54,7 @@ type benchCompareCmd struct {
 }
 
 func (c *benchCompareCmd) Run(e *env) error {
-	o, err := c.options(e)
+	o, err := c.options()
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ type benchAACmd struct {
 }
 
 func (c *benchAACmd) Run(e *env) error {
-	o, err := c.options(e)
+	o, err := c.options()
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ type Config struct {
 
 // What the mechanisms start from. None is tuned to a scenario: each is an argument or a convention, given beside it.
 const (
-	startDeviation = 0.05                   // of the noise, until it is known: a quiet machine's (5.4 % in the seed's logs)
+	startDeviation = 0.05                   // of the noise, until it is known: a quiet machine's (5.4 % in Dynamic-OFA's logs)
 	startWorth     = 30                     // inferences that this guess weighs: one early outlier must not be 5 % of all
 	profileDoubt   = 0.03 * 0.03            // variance of a profile: latencies are repeated within a few percent
 	leastDoubt     = 0.06 * 0.06            // variance of a sensor's gain, however often it was right: it differs from level to level

@@ -25,8 +25,8 @@ func All() []Entry {
 	return []Entry{
 		{Name: "steady", About: "ours, with sensors", Sensors: true, New: Steady(nil, nil)},
 		{Name: "steady-blind", About: "ours, without sensors", New: Steady(nil, nil)},
-		{Name: "dynamicofa", About: "the seed's rule, 24 s for a switch as in its logs", Restart: true, New: dynamicOFA},
-		{Name: "dynamicofa-free", About: "the seed's rule, switches for nothing", New: dynamicOFA},
+		{Name: "dynamicofa", About: "Dynamic-OFA's rule, 24 s for a switch as in its logs", Restart: true, New: dynamicOFA},
+		{Name: "dynamicofa-free", About: "Dynamic-OFA's rule, switches for nothing", New: dynamicOFA},
 		{Name: "slackfit", About: "SlackFit, as profiled", New: func(p *governor.Profile) (governor.Estimator, governor.Policy) {
 			return slackfit.NewNone(p), slackfit.Policy{}
 		}},
@@ -57,7 +57,7 @@ func Alert(c alert.Config) func(*governor.Profile) (governor.Estimator, governor
 	}
 }
 
-func dynamicOFA(p *governor.Profile) (governor.Estimator, governor.Policy) {
+func dynamicOFA(*governor.Profile) (governor.Estimator, governor.Policy) {
 	return dynamicofa.NewWindow(), dynamicofa.Policy{Start: 4}
 }
 
