@@ -40,7 +40,7 @@ func TestGateFindsAWorseGovernor(t *testing.T) {
 	require.Equal(t, Same, same.Verdict)
 	require.Len(t, same.Governed, 3*(16+1))
 	for _, p := range policy.Ablation()[1:] {
-		if !slices.Contains([]string{"no feed-forward", "no jumps", "no correction", "no hysteresis", "no sensors"}, p.Name) {
+		if !slices.Contains([]string{"no feed-forward", "no jumps", "no hysteresis", "no sensors"}, p.Name) {
 			continue
 		}
 		c, err := CompareFiles(before, played(t, p, sim.Suite(), seeds), l)
