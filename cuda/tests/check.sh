@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# check.sh: everything about the CUDA kernels that needs no GPU. CC is the C compiler, the only thing it cannot do
-# without; what else is missing is skipped, aloud. About half a minute.
+# check.sh: everything about the CUDA backend that needs no GPU. CC is the C compiler, the only thing it cannot do
+# without; what else is missing is skipped, aloud. About a minute.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 cc=${CC:-cc}
@@ -145,4 +145,10 @@ else
             END { if (n == 0) { print "FAIL ptxas said nothing of registers"; exit 1 }
                 if (!bad) print "ok sm_" sm ": " n " kernels assembled, " most " registers at most, no spills"; exit bad }' "$work/out" || exit
     done
+fi
+
+if command -v go >/dev/null; then
+    cuda/tests/host.sh "$work/driver" || fail "the host half"
+else
+    skip "no go: no program in Go is run on the emulated driver"
 fi
