@@ -168,7 +168,8 @@ static void test_every_call(life *l) {
     int failing = 0, failures = 0;
     for (size_t e = 0; e < sizeof entries / sizeof entries[0]; e++) {
         int at = 1, before_failures = failures;
-        for (dynofa_status status = DYNOFA_E_STATE; status != DYNOFA_OK; at += 1 + at / 8) {
+        for (dynofa_status status = DYNOFA_E_STATE; status != DYNOFA_OK && at < 1000;
+             at += 1 + at / 8) {
             char plan[96];
             const char *sentence;
             long before = live(), before_blocks = blocks;
@@ -193,8 +194,8 @@ static void test_every_call(life *l) {
             CHECK(blocks == before_blocks);
             if (!gives_back(entries[e]))
                 CHECK(live() == before);
-            CHECK(at < 100000);
         }
+        CHECK(at < 1000);
         failing += failures > before_failures;
     }
     unsetenv("DYNOFA_FAKE_CUDA_FAIL");
