@@ -528,6 +528,6 @@ func (e *env) summary(t *trace) {
 	e.printf("late %.1f %%, effective accuracy %.2f %% (late answers count 0), %d switches of %.2f us, governor %.1f us (p99)\n",
 		m.Late, m.Effective, m.Switches, m.SwitchUS, m.GovernorUS)
 	if first >= 0 {
-		e.printf("in time again %s ms after the load's begin, as accurate as before %s ms after its end\n", missing(m.SettleMS), missing(m.ClimbMS))
+		e.printf("in time again after the load's begin: %s; as accurate as before after its end: %s\n", after(m.SettleMS), after(m.ClimbMS))
 	}
 }

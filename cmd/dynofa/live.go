@@ -318,10 +318,10 @@ func readings(h *governor.Hardware) (names []string, list []*governor.Reading) {
 
 func ms(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e6 }
 
-// missing writes a time that may never have come.
-func missing(v *float64) string {
+// after writes a time that may never have come.
+func after(v *float64) string {
 	if v == nil {
-		return "never"
+		return "not before the end"
 	}
-	return fmt.Sprintf("%.0f", *v)
+	return fmt.Sprintf("%.0f ms", *v)
 }
