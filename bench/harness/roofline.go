@@ -45,9 +45,11 @@ func (m *Model) traffic(s *dynofa.Session) func(dynofa.LayerTime) (bytes, padded
 		case "stem":
 			floats = 3*square(n.Resolution) + 27*space.Stem.Channels + square(blocks[0].InSide)*space.Stem.Channels
 			padded = int64(3 * space.Stem.Channels * (square(3*blocks[0].InSide) - square(inside(n.Resolution, 3, space.Stem.Stride))))
+		case "expand": // apart from the depthwise convolution in pure Go
+			floats = b.In*square(b.InSide) + b.In*b.Mid + b.Mid*square(b.InSide)
 		case "expand, depthwise", "depthwise":
 			in := b.Mid
-			if b.Expand > 0 {
+			if b.Expand > 0 && l.Name != "depthwise" {
 				in = b.In
 				floats = b.In * b.Mid
 			}
@@ -55,6 +57,10 @@ func (m *Model) traffic(s *dynofa.Session) func(dynofa.LayerTime) (bytes, padded
 			padded = int64(b.Mid * (square(b.Kernel*b.OutSide) - square(inside(b.InSide, b.Kernel, b.Stride))))
 		case "squeeze":
 			floats = b.Mid + b.Mid*b.Squeeze + b.Squeeze
+		case "squeeze and excite": // in pure Go
+			floats = 2*b.Mid + 2*b.Mid*b.Squeeze
+		case "pool":
+			floats = head * (square(last.OutSide) + 1)
 		case "excite":
 			floats = b.Squeeze + b.Squeeze*b.Mid + b.Mid
 		case "project":
