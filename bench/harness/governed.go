@@ -3,7 +3,8 @@ package harness
 import (
 	"errors"
 	"fmt"
-	"math"
+
+	"gonum.org/v1/gonum/stat"
 
 	"github.com/dynofa/dynofa/governor/sim"
 )
@@ -97,11 +98,8 @@ func (res *Result) addGoverned(g *Governed) error {
 
 // meanAndSpread is the mean, and the standard deviation of a run.
 func meanAndSpread(values []float64) (mean, spread float64) {
-	for _, v := range values {
-		mean += v / float64(len(values))
+	if len(values) == 1 {
+		return values[0], 0
 	}
-	for _, v := range values {
-		spread += (v - mean) * (v - mean)
-	}
-	return mean, math.Sqrt(spread / float64(max(1, len(values)-1)))
+	return stat.MeanStdDev(values, nil)
 }

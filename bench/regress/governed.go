@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
 
 	"github.com/dynofa/dynofa/bench/harness"
@@ -107,8 +108,8 @@ func suites(list []harness.Governed) []harness.Governed {
 // estimate is Student's interval of the mean difference, of pairs where runs are seeded, and Welch's where they are not;
 // and the verdict, by the rule that times are judged by.
 func (g *Governed) estimate(a, b []float64, seeded bool, alpha float64) {
-	ma, va := moments(a)
-	mb, vb := moments(b)
+	ma, va := stat.MeanVariance(a, nil)
+	mb, vb := stat.MeanVariance(b, nil)
 	g.A, g.B, g.Runs, g.Change = ma, mb, min(len(a), len(b)), mb-ma
 	va, vb = va/float64(len(a)), vb/float64(len(b))
 	se, freedom := math.Sqrt(va+vb), (va+vb)*(va+vb)/(va*va/float64(len(a)-1)+vb*vb/float64(len(b)-1))
@@ -117,22 +118,12 @@ func (g *Governed) estimate(a, b []float64, seeded bool, alpha float64) {
 		for i := range d {
 			d[i] = b[i] - a[i]
 		}
-		_, v := moments(d)
-		se, freedom = math.Sqrt(v/float64(len(d))), float64(len(d)-1)
+		se, freedom = math.Sqrt(stat.Variance(d, nil)/float64(len(d))), float64(len(d)-1)
 	}
 	half := 0.0
 	if se > 0 {
 		half = se * distuv.StudentsT{Mu: 0, Sigma: 1, Nu: freedom}.Quantile(1-alpha/2)
 	}
 	g.Low, g.High = g.Change-half, g.Change+half
-	switch {
-	case g.Low > -g.Effect && g.High < g.Effect:
-		g.Verdict = Same
-	case g.Low > 0 && g.High >= g.Effect:
-		g.Verdict = Regression
-	case g.High < 0 && g.Low <= -g.Effect:
-		g.Verdict = Improvement
-	default:
-		g.Verdict = Inconclusive
-	}
+	g.Verdict = verdictOf(g.Low, g.High, g.Effect, true)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"golang.org/x/perf/benchmath"
+	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
 )
 
@@ -192,25 +193,13 @@ func holm(p []float64) []float64 {
 	return adjusted
 }
 
-// moments are the mean and the variance of at least two values.
-func moments(v []float64) (mean, variance float64) {
-	for _, x := range v {
-		mean += x
-	}
-	mean /= float64(len(v))
-	for _, x := range v {
-		variance += (x - mean) * (x - mean)
-	}
-	return mean, variance / float64(len(v)-1)
-}
-
 // welch is the two-sided p-value of Welch's t-test.
 func welch(a, b []float64) float64 {
 	if len(a) < 2 || len(b) < 2 {
 		return 1
 	}
-	ma, va := moments(a)
-	mb, vb := moments(b)
+	ma, va := stat.MeanVariance(a, nil)
+	mb, vb := stat.MeanVariance(b, nil)
 	va, vb = va/float64(len(a)), vb/float64(len(b))
 	if va+vb == 0 {
 		if ma == mb {

@@ -102,16 +102,23 @@ func (r *Row) precise(l Limits, rows int) bool {
 // change of exactly that effect is found nearly always and one of half of it hardly ever, provided that the interval is
 // no wider than the effect.
 func (r *Row) judge(l Limits) {
-	switch {
-	case r.within(l):
-		r.Verdict = Same
-	case r.P < l.Alpha && r.Low > 0 && r.High >= l.Effect:
-		r.Verdict = Regression
-	case r.P < l.Alpha && r.High < 0 && r.Low <= -l.Effect:
-		r.Verdict = Improvement
-	default:
-		r.Verdict = Inconclusive
+	r.Verdict = Inconclusive
+	if r.Rounds > 0 {
+		r.Verdict = verdictOf(r.Low, r.High, l.Effect, r.P < l.Alpha)
 	}
+}
+
+// verdictOf is the verdict on a change by its interval; certain says that whatever else is asked of a change holds.
+func verdictOf(low, high, effect float64, certain bool) Verdict {
+	switch {
+	case low > -effect && high < effect:
+		return Same
+	case certain && low > 0 && high >= effect:
+		return Regression
+	case certain && high < 0 && low <= -effect:
+		return Improvement
+	}
+	return Inconclusive
 }
 
 // confirm takes a change back that does not show again by itself in the rounds after those that made the row

@@ -119,7 +119,7 @@ func (c *buildCmd) Run(e *env) (err error) {
 		}
 	}
 	built, report, err := pipeline.Run(e.ctx, o)
-	if e.ctx.Err() != nil {
+	if err != nil && e.ctx.Err() != nil {
 		return fmt.Errorf("build: stopped; what was measured is kept in %s, the same command goes on from there", c.Work)
 	}
 	if err != nil {

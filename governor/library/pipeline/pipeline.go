@@ -175,10 +175,11 @@ func run(ctx context.Context, o Options) (_ *bundle.Contents, _ *Report, err err
 			return nil, nil, err
 		}
 	}
-	if err := b.decide(ctx, r, pairs, found); err != nil {
+	predict, err := b.keep(pairs)
+	if err != nil {
 		return nil, nil, err
 	}
-	if err := b.keep(pairs); err != nil {
+	if err := b.decide(ctx, r, predict, found); err != nil {
 		return nil, nil, err
 	}
 	c, err := b.library(ctx, r)
@@ -236,8 +237,8 @@ func (o *Options) checkDevices() error {
 	return nil
 }
 
-// covers is an error if a table lacks a layer that some sub-network of its resolutions has. The largest and the smallest of every
-// kernel size and expand ratio have all kinds of blocks at full depth.
+// covers is an error if a table lacks a layer that some sub-network of its resolutions has. Those of full depth with one kernel size
+// and one expand ratio have all kinds of blocks between them.
 func covers(t *latency.Table, s *ofa.Space) error {
 	for _, r := range t.Resolutions() {
 		for _, k := range s.Kernels {
@@ -426,11 +427,7 @@ func (b *builder) front(ctx context.Context, r *Report, d Device, predict *predi
 }
 
 // decide chooses levels for every device among what was found for it.
-func (b *builder) decide(ctx context.Context, r *Report, pairs []predictor.Pair, found [][]ofa.Subnet) error {
-	predict, _, err := predictor.Train(b.space, pairs, b.Seed)
-	if err != nil {
-		return err
-	}
+func (b *builder) decide(ctx context.Context, r *Report, predict *predictor.Predictor, found [][]ofa.Subnet) error {
 	var all []ofa.Subnet
 	seen := map[string]bool{}
 	for _, list := range found {
@@ -471,18 +468,19 @@ const (
 	PredictorName = "predictor.safetensors"
 )
 
-func (b *builder) keep(pairs []predictor.Pair) error {
+// keep writes them, and returns the predictor.
+func (b *builder) keep(pairs []predictor.Pair) (*predictor.Predictor, error) {
 	err := atomicfile.Replace(filepath.Join(b.Work, PairsName), func(w io.Writer) error {
 		return json.NewEncoder(w).Encode(map[string][]predictor.Pair{"pairs": pairs})
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	p, report, err := predictor.Train(b.space, pairs, b.Seed)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return p.Save(filepath.Join(b.Work, PredictorName), b.space, report)
+	return p, p.Save(filepath.Join(b.Work, PredictorName), b.space, report)
 }
 
 // known is those measured networks that no other one beats on a device, by its table and by score.
