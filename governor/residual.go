@@ -33,6 +33,17 @@ func NewResidual(deviation, worth, memory float64) *Residual {
 	return r
 }
 
+// Restart makes it as o is, worth so many observations at most.
+func (r *Residual) Restart(o *Residual, worth float64) {
+	*r = *o
+	keep := min(1, worth/o.Count())
+	for i := range r.weight {
+		r.weight[i] *= keep
+		r.below[i+1] *= keep
+	}
+	r.total *= keep
+}
+
 // Add takes in the logarithm of a ratio.
 func (r *Residual) Add(e float64) {
 	i := min(bins-1, int((max(lowest, min(e, 10))-lowest)/width))

@@ -85,7 +85,7 @@ type Estimate struct {
 	Doubt    float64   // Slowdown times this if the last, far too slow inference was no outlier; 0 without a doubt
 	Threat   float64   // Slowdown times this from any inference on, as something was announced; 0 without a threat
 	Waited   int       // inferences since the announcement
-	Fresh    bool      // by a jump or a sensor's news: what was chosen before is no reason to stay
+	News     float64   // of this moment, by a jump or a sensor: what the logarithm of the slowdown was moved by
 	Hazard   float64   // chance that the next inference meets a slower machine
 	Step     float64   // logarithm of how much slower
 

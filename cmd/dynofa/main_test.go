@@ -244,7 +244,7 @@ func TestDemo(t *testing.T) {
 	dir, model, data := workshop(t)
 	succeed(t, "calibrate", model, "--data", data, "--images", "50", "--subnet", "r20_3x2", "--subnet", "r28_5x3.5x3")
 	out := filepath.Join(dir, "out")
-	text := succeed(t, "demo", "--bundle", model, "--data", data, "-o", out, "--seconds", "1s")
+	text := succeed(t, "demo", "--bundle", model, "--data", data, "-o", out, "--seconds", "3s")
 	require.Contains(t, text, "top-1 %")
 	recorded, err := os.ReadFile(filepath.Join(out, "trace.jsonl"))
 	require.NoError(t, err)

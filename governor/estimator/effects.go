@@ -205,9 +205,15 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 		changed = true
 	}
 	if changed {
-		e.estimate.Fresh = true
+		before := e.feared()
 		e.publish()
+		e.estimate.News += exact.Log(e.feared() / before)
 	}
+}
+
+// feared is the slowdown with what was announced.
+func (e *Estimator) feared() float64 {
+	return float64(e.estimate.Slowdown[e.last] * max(1, e.estimate.Threat))
 }
 
 // announce takes in the number of other processes on the GPU. One more may slow us down at any time from now on, or

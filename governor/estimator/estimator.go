@@ -42,8 +42,10 @@ const (
 	fresh          = 250 * time.Millisecond // older readings say nothing about now: five periods at 20 Hz
 	rare           = 1e-3                   // a chance below which outliers in a row are no coincidence
 	strange        = 20                     // inferences at an option before its first one after a switch is no surprise
-	usualCalm      = 200                    // inferences to the first jump, until jumps are known
+	usualCalm      = 500                    // inferences to the first jump, until jumps are known
 	usualJump      = 0.33                   // logarithm of the slowdown that it leads to: another load takes its share
+	much           = 0.2                    // logarithm of a slowdown that is a load
+	noError        = 0.7                    // the same, that is more than a profile can be wrong by: twice
 	worthDoubting  = 0.2                    // chance of a slower machine from which on one outlier is acted upon
 )
 
@@ -56,6 +58,7 @@ type track struct {
 	side           float64 // their sign
 	first          float64 // their first
 	firstOption    int
+	guessed        bool    // and taken for an error of the profile
 	firstRun       bool    // it was the first inference after a switch
 	rate           float64 // share of lone outliers
 	jump           float64 // what the base jumped by at the last unexplained jump, still unexplained
@@ -66,6 +69,7 @@ type track struct {
 	seenAt         int     // its configuration: variance is that of the slowdown there
 	suspect        int     // option that a jump was seen at, all of it since the switch to it; -1: none
 	suspectBy      float64 // the jump
+	calm           float64 // base before the load
 }
 
 type cusum struct {
@@ -98,14 +102,62 @@ type Estimator struct {
 	effects  [kinds]effect
 	odds     [2]odds // without and with sensors that watch
 	watch    watch
-	noise    *governor.Residual
+	regimes  [2]regime // calm and loaded
+	regime   int
+	slow     *track // whose base shows the load
 	guesses  [4]guess
 	fading   int       // option
+	fastest  int       // option: where to flee to, so never blamed
 	visits   []float32 // per option: inferences, up to where the correction stands still
 	last     int       // configuration
-	scatter  scatter
-	jumps    float64 // upwards, of all
-	jumped   float64 // sum of the logarithms of the slowdowns that they led to
+}
+
+// regime is what is known of the noise and of the jumps of a machine: as it should be, or under a load that slows it
+// down. What a load does to the noise ends with it.
+type regime struct {
+	noise   *governor.Residual
+	scatter scatter
+	scale   float64 // of the track
+	rate    float64
+	known   bool
+	seen    float64 // inferences
+	jumps   float64 // upwards
+	jumped  float64 // sum of the logarithms of the slowdowns that they led to
+}
+
+const (
+	calm = iota
+	loaded
+)
+
+// enter changes the regime. A load that has not been seen before is taken to have the noise of the calm.
+func (e *Estimator) enter(t *track, regime int) {
+	from, to := &e.regimes[e.regime], &e.regimes[regime]
+	from.scale, from.rate = t.scale, t.rate
+	if !to.known {
+		to.known = true
+		to.noise.Restart(from.noise, startWorth)
+		to.scatter, to.scale, to.rate = from.scatter, from.scale, from.rate
+	}
+	t.scale, t.rate = to.scale, to.rate
+	e.regime = regime
+	if e.estimate.Residual != nil {
+		e.estimate.Residual = to.noise
+	}
+	for i := range e.estimate.Spread {
+		e.estimate.Spread[i] = to.scatter.of(e.estimate.Expected[i])
+	}
+}
+
+// recognize tells the regime from the base, which was so much before.
+func (e *Estimator) recognize(t *track, before float64) {
+	switch {
+	case e.regime == calm && t.base-before > much:
+		e.slow, t.calm = t, before
+		e.enter(t, loaded)
+	case e.regime == loaded && t == e.slow && t.base < t.calm+much/2:
+		e.enter(t, calm)
+	}
 }
 
 // New makes an Estimator for a profile.
@@ -121,9 +173,11 @@ func New(p *governor.Profile, c *Config) *Estimator {
 		Expected: p.Uncorrected(),
 		Spread:   make([]float64, options),
 	}
-	e.noise = governor.NewResidual(startDeviation, startWorth, memory)
+	for i := range e.regimes {
+		e.regimes[i] = regime{noise: governor.NewResidual(startDeviation, startWorth, memory), known: i == calm}
+	}
 	if !c.NoTail {
-		e.estimate.Residual = e.noise
+		e.estimate.Residual = e.regimes[calm].noise
 	}
 	for i := range e.tracks {
 		seenAt := max(0, slices.IndexFunc(p.Configurations, func(c governor.Configuration) bool { return kind(c) == i }))
@@ -133,9 +187,12 @@ func New(p *governor.Profile, c *Config) *Estimator {
 	// lasted; where sensors watch and saw nothing, it is the other way round.
 	e.odds = [2]odds{{steps: 1}, {steps: 0.5, spikes: 4}}
 	e.effects = newEffects(len(p.Configurations))
-	e.scatter = newScatter(e.estimate.Expected)
+	e.regimes[calm].scatter = newScatter(e.estimate.Expected)
 	for i := range options {
-		e.estimate.Spread[i] = e.scatter.of(e.estimate.Expected[i])
+		if e.estimate.Expected[i] < e.estimate.Expected[e.fastest] {
+			e.fastest = i
+		}
+		e.estimate.Spread[i] = e.regimes[calm].scatter.of(e.estimate.Expected[i])
 	}
 	e.publish()
 	return e
@@ -167,9 +224,9 @@ func (e *Estimator) publish() {
 		e.estimate.Slowdown[c] = exact.Exp(x)
 		e.estimate.Widen[c] = math.Sqrt(1 + max(0, variance)/float64(t.scale*t.scale))
 	}
-	seen := float64(e.tracks[0].seen + e.tracks[1].seen)
-	e.estimate.Hazard = (e.jumps + 1) / (seen + usualCalm)
-	e.estimate.Step = max(0, (e.jumped+usualJump)/(e.jumps+1)-exact.Log(e.estimate.Slowdown[e.last]))
+	r := &e.regimes[e.regime]
+	e.estimate.Hazard = (r.jumps + 1) / (r.seen + usualCalm)
+	e.estimate.Step = max(0, (r.jumped+usualJump)/(r.jumps+1)-exact.Log(e.estimate.Slowdown[e.last]))
 	e.estimate.Threat = 0
 	if f := &e.effects[gpuOthers]; f.pending > 0 {
 		e.estimate.Threat = exact.Exp(float64(f.gain * f.pending))
@@ -188,6 +245,7 @@ func (e *Estimator) Observe(o governor.Observation) {
 	off = max(-3, min(3, off))
 	t.seen++
 	t.run++
+	e.regimes[e.regime].seen++
 	if option != t.option {
 		t.run = 1
 	}
@@ -200,8 +258,9 @@ func (e *Estimator) Observe(o governor.Observation) {
 		t.seenAt = o.Configuration
 	}
 	t.option = option
-	e.estimate.Fresh, e.estimate.Doubt = false, 0
+	e.estimate.News, e.estimate.Doubt = 0, 0
 	e.fade()
+	off = e.again(t, option, off)
 	off = e.blame(t, option, off)
 	off = e.disbelieve(o, t, off)
 	off = e.feel(o, t, off)
@@ -231,6 +290,9 @@ func (e *Estimator) take(o governor.Observation, t *track, option int, off float
 		if t.outliers == 0 {
 			t.side, t.first, t.firstOption = side, off, option
 			t.firstRun = t.run == 1
+			if t.guessed = side > 0 && t.firstRun && e.visits[option] < strange && option != e.fastest && !e.config.NoCorrection; t.guessed {
+				e.guess(option, off)
+			}
 		}
 		t.outliers++
 		if t.outliers >= e.enough(t) {
@@ -270,13 +332,12 @@ func (e *Estimator) enough(t *track) int {
 
 // forgive takes outliers for what they were.
 func (e *Estimator) forgive(t *track) {
-	e.noise.Add(t.first / e.estimate.Spread[t.firstOption])
+	if !t.guessed {
+		e.regimes[e.regime].noise.Add(t.first / e.estimate.Spread[t.firstOption])
+	}
 	t.rate += float64(0.02 * (1 - t.rate))
 	if t.side > 0 {
 		e.odds[e.watch.index()].spikes++
-		if t.firstRun && t.outliers == 1 && t.option != t.firstOption && !e.config.NoCorrection {
-			e.guess(t.firstOption, t.first)
-		}
 	}
 	t.outliers = 0
 }
@@ -285,10 +346,14 @@ func (e *Estimator) forgive(t *track) {
 func (e *Estimator) jump(o governor.Observation, t *track, off float64) {
 	if t.side > 0 {
 		e.odds[e.watch.index()].steps++
-		e.jumps++
-		e.jumped += off + exact.Log(e.estimate.Slowdown[o.Configuration])
+		r := &e.regimes[e.regime]
+		r.jumps++
+		r.jumped += off + exact.Log(e.estimate.Slowdown[o.Configuration])
 	}
 	t.suspect = -1
+	if t.guessed {
+		e.unguess(t.firstOption, t.first)
+	}
 	if t.firstOption == t.option && t.run == t.outliers && !e.config.NoCorrection {
 		t.suspect, t.suspectBy = t.option, off
 	}
@@ -301,8 +366,8 @@ func (e *Estimator) blame(t *track, option int, off float64) float64 {
 	if t.suspect < 0 || t.suspect == option {
 		return off
 	}
-	if float64(off*t.suspectBy) < 0 && math.Abs(off) > 0.5*math.Abs(t.suspectBy) {
-		e.correct(t.suspect, t.suspectBy)
+	if float64(off*t.suspectBy) < 0 && math.Abs(off) > 0.5*math.Abs(t.suspectBy) && math.Abs(t.suspectBy) < noError {
+		e.guess(t.suspect, t.suspectBy)
 		t.base -= t.suspectBy
 		t.jump = 0
 		off += t.suspectBy
@@ -312,8 +377,10 @@ func (e *Estimator) blame(t *track, option int, off float64) float64 {
 }
 
 func (e *Estimator) shift(o governor.Observation, t *track, by float64) {
+	before := t.base
 	t.base += by
-	e.estimate.Fresh = true
+	e.estimate.News = by
+	e.recognize(t, before)
 	t.variance = float64(t.scale * t.scale)
 	e.forget(t)
 	t.high, t.low = cusum{}, cusum{}
@@ -325,8 +392,8 @@ func (e *Estimator) follow(o governor.Observation, t *track, option int, off, sp
 	deviation := math.Sqrt(spread + state)
 	own := e.estimate.Spread[option]
 	alone := off / math.Sqrt(1+state/spread) // without what the slowdown is off by
-	e.noise.Add(alone / own)
-	e.scatter.add(e.estimate.Expected[option], alone)
+	e.regimes[e.regime].noise.Add(alone / own)
+	e.regimes[e.regime].scatter.add(e.estimate.Expected[option], alone)
 	within := max(float64(-clip*deviation), min(float64(clip*deviation), off))
 	t.rate += float64(0.02 * (0 - t.rate))
 	t.rate = max(t.rate, 0.005)
@@ -361,10 +428,11 @@ func (e *Estimator) follow(o governor.Observation, t *track, option int, off, sp
 	}
 	t.scale += float64(scaleGain * (float64(1.2533*math.Abs(within)/math.Sqrt(1+state/spread))/own - t.scale))
 	t.scale = max(t.scale, 0.005)
+	e.recognize(t, t.base)
 }
 
-// guess is a correction after one outlier, the first inference at a level, with all well at another level: more likely
-// the profile than chance. It fades, so that the level is tried again, and stays for good if it is found again.
+// guess is a correction after one outlier, the first inference at a level, or after a jump that came and went with a
+// level: more likely the profile than chance. It fades, so that the level is tried again, and stays for good if it is found again.
 type guess struct {
 	option int
 	left   float64
@@ -390,13 +458,33 @@ func (e *Estimator) guess(option int, by float64) {
 	e.guesses[oldest] = guess{option, by}
 }
 
+// again takes a guess back at the next inference of the same level, which decides by itself.
+func (e *Estimator) again(t *track, option int, off float64) float64 {
+	if t.outliers == 0 || !t.guessed || option != t.firstOption {
+		return off
+	}
+	t.guessed = false
+	e.unguess(option, t.first)
+	return off + t.first
+}
+
+// unguess takes a guess back.
+func (e *Estimator) unguess(option int, by float64) {
+	e.correct(option, -by)
+	for i, g := range e.guesses {
+		if g.option == option {
+			e.guesses[i] = guess{}
+		}
+	}
+}
+
 // fade takes back a little of the guesses, and of every correction: base and corrections together explain a latency,
 // so without it they could drift apart for ever, and what was once taken for wrong would stay so. One option at an
 // inference is enough.
 func (e *Estimator) fade() {
 	n := len(e.profile.Configurations)
 	e.fading = (e.fading + 1) % len(e.visits)
-	e.estimate.Spread[e.fading] = e.scatter.of(e.estimate.Expected[e.fading])
+	e.estimate.Spread[e.fading] = e.regimes[e.regime].scatter.of(e.estimate.Expected[e.fading])
 	profiled := e.profile.Levels[e.fading/n].Latency[e.fading%n].Seconds()
 	wrong := e.estimate.Expected[e.fading] / profiled
 	e.correct(e.fading, float64(-exact.Log(wrong)*min(0.1, float64(forgetting*float64(len(e.visits))))))

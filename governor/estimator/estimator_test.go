@@ -48,6 +48,50 @@ func TestOutlierRaisesDoubtAndNoMore(t *testing.T) {
 	require.Zero(t, e.Estimate().Doubt, "who has been fooled five times is not any more")
 }
 
+// The first inference at a level is an outlier: the level is avoided until the next one elsewhere says which it was.
+func TestFirstOutlierAtALevelIsTheProfileUntilTheNextSaysOtherwise(t *testing.T) {
+	for _, slower := range []bool{false, true} {
+		p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+		e := New(p, nil)
+		feed(e, p, r, 1, 100, 1)
+		tail := e.Estimate().Residual.Quantile(0.99)
+		feed(e, p, r, 3, 1, 1.6)
+		require.InDelta(t, 1.6*p.Levels[3].Latency[0].Seconds(), e.Estimate().Expected[3], 0.1*0.04)
+		wrong, factor := 1.6, 1.0
+		if slower {
+			wrong, factor = 1, 1.6
+		}
+		feed(e, p, r, 1, 2, factor)
+		require.InDelta(t, wrong*p.Levels[3].Latency[0].Seconds(), e.Estimate().Expected[3], 0.1*0.04)
+		require.InDelta(t, factor, e.Estimate().Slowdown[0], 0.1)
+		require.InDelta(t, tail, e.Estimate().Residual.Quantile(0.99), 0.02, "no noise")
+	}
+	p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+	e := New(p, nil)
+	feed(e, p, r, 1, 100, 1)
+	feed(e, p, r, 3, 1, 1.6)
+	feed(e, p, r, 3, 1, 1)
+	require.InDelta(t, p.Levels[3].Latency[0].Seconds(), e.Estimate().Expected[3], 0.05*0.04, "the same level says otherwise")
+	require.InDelta(t, 1, e.Estimate().Slowdown[0], 0.03)
+}
+
+func TestWhatALoadDoesToTheNoiseEndsWithIt(t *testing.T) {
+	p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+	e := New(p, nil)
+	feed(e, p, r, 2, 200, 1)
+	calm, hazard := *e.Estimate().Residual, e.Estimate().Hazard
+	for range 30 { // between one and two slices of another process
+		feed(e, p, r, 2, 2, 2+r.Float64())
+		feed(e, p, r, 2, 1, 3+r.Float64())
+	}
+	require.Greater(t, e.Estimate().Residual.Quantile(0.9), 2*calm.Quantile(0.9))
+	require.Less(t, e.Estimate().Residual.Count(), 130.0)
+	feed(e, p, r, 2, 4, 1)
+	require.InDelta(t, 1, e.Estimate().Slowdown[0], 0.05)
+	require.InDelta(t, calm.Quantile(0.99), e.Estimate().Residual.Quantile(0.99), 0.02)
+	require.LessOrEqual(t, e.Estimate().Hazard, 2*hazard, "one load, however often it came and went")
+}
+
 func TestWrongProfileOfOneLevel(t *testing.T) {
 	p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
 	e := New(p, nil)

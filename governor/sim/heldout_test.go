@@ -122,3 +122,70 @@ func TestHeldOut(t *testing.T) {
 		}
 	}
 }
+
+// timeSlices is a busy loop on every core for a while: the scheduler gives the inference a slice and takes the next,
+// one in ten for long.
+func timeSlices(seed uint64, deadline float64) *Scenario {
+	r := newRandom(seed, 2000)
+	between := func(low, high float64) float64 { return low + (high-low)*r.uniform() }
+	s := &Scenario{Name: fmt.Sprintf("time slices %d", seed), Length: 12000, Period: deadline, Cores: 2,
+		Constraints: Constraints{Deadline: deadline, Probability: 0.95}, Noise: Noise{Sigma: 0.03, Spikes: []Spike{{0.01, 1.3}}},
+		Sensors: map[string]float64{"contention": 0.02, "pressure": 0.03, "cores": 2}}
+	s.Configurations = append(s.Configurations, struct {
+		Name    string `json:"name,omitempty"`
+		Threads int    `json:"threads,omitempty"`
+		GPU     bool   `json:"gpu,omitempty"`
+	}{Threads: 1})
+	for _, l := range [][2]float64{{91.68, 6.05}, {91.85, 7}, {92.24, 9.42}, {92.94, 13.4}, {93.12, 17.35}, {93.08, 21.34}, {94.38, 39.93}} {
+		s.Levels = append(s.Levels, Level{Accuracy: l[0], Latency: []float64{l[1]}})
+	}
+	at := 2500.0
+	for at < 5000 {
+		slice, wait := between(2, 5), between(2, 5)
+		if r.uniform() < 0.1 {
+			wait = between(10, 40)
+		}
+		s.Events = append(s.Events, Event{At: at, Slowdown: 1}, Event{At: at + slice, Slowdown: 100})
+		at += slice + wait
+	}
+	s.Events[0].Sensors = map[string]float64{"contention": 0.5, "pressure": 0.6}
+	s.Events = append(s.Events, Event{At: at, Slowdown: 1, Sensors: map[string]float64{"contention": 0.02, "pressure": 0.03}})
+	must(s.complete())
+	return s
+}
+
+// What a load has shown of itself ends with it: the levels that were good before are good again.
+func TestClimbsBackAfterTimeSlices(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short")
+	}
+	for _, deadline := range []float64{30, 45} {
+		var list []*Scenario
+		for i := range uint64(20) {
+			list = append(list, timeSlices(i+1, deadline))
+		}
+		tables, err := Run(list, policy.All(), 3)
+		require.NoError(t, err)
+		mean := Mean(tables)
+		for _, entry := range ours() {
+			low := 0
+			for _, s := range list {
+				for seed := range uint64(3) {
+					frames, err := Trace(s, entry, seed+1)
+					require.NoError(t, err)
+					if frames[len(frames)-1].Level < 3 {
+						low++
+					}
+				}
+			}
+			row := mean.Row(entry.Name)
+			t.Logf("deadline %v, %-12s effective %.2f %%, late or lost %.2f %%, %.1f switches, %d of 60 runs end below level 3",
+				deadline, entry.Name, row.Effective.Mean, row.Miss.Mean, row.Switches.Mean, low)
+			require.LessOrEqual(t, low, 6)
+			for _, other := range []string{"alert-best", "dynamicofa-free"} {
+				require.Greater(t, row.Effective.Mean, mean.Row(other).Effective.Mean, other)
+				require.Less(t, row.Miss.Mean, mean.Row(other).Miss.Mean, other)
+			}
+		}
+	}
+}

@@ -123,7 +123,7 @@ func TestSensorFaultsInEveryScenario(t *testing.T) {
 			kinds = append(kinds, fmt.Sprintf("%s from %v to %v", f.Kind, f.From, f.To))
 		}
 	}
-	tables, err := Run(list, ours(), 20)
+	tables, err := Run(list, ours(), 40)
 	require.NoError(t, err)
 	for i, table := range tables {
 		harm := table.Row("steady").Regret.Mean - table.Row("steady-blind").Regret.Mean

@@ -149,7 +149,7 @@ func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governo
 			if chances && !tooLate {
 				chance := p.chance(s, l, k, slower)
 				gained := 1 - float64(twice*(1-chance))
-				if hold && !isCurrent && !e.Fresh {
+				if hold && !isCurrent && !(e.News > 0 && level.Accuracy <= current || e.News < 0 && level.Accuracy >= current) {
 					// The difference of two chances is the share of values in between: so sure is who has seen so many of them,
 					// and the next.
 					n := e.Residual.Count()
