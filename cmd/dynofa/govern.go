@@ -452,7 +452,7 @@ func (e *env) compare(policies []policy.Entry, runs []liveMetrics, repeat int) {
 			column("%.0f", func(m liveMetrics) *float64 { return m.ClimbMS }),
 			column("%.0f", func(m liveMetrics) *float64 { return &m.LatenessMS }))
 	}
-	e.printf("effective: late answers count 0. settle: from the load's begin to %d frames in time in a row; climb: from its end to %d as accurate as before.\n", settled, climbed)
+	e.printf("effective: late answers count 0. settle: from the load's begin to %d frames in time in a row; climb: from its end to %d within %.1f points of the accuracy before.\n", settled, climbed, back)
 }
 
 // show is a line that rewrites itself, on a terminal only.
@@ -528,6 +528,6 @@ func (e *env) summary(t *trace) {
 	e.printf("late %.1f %%, effective accuracy %.2f %% (late answers count 0), %d switches of %.2f us, governor %.1f us (p99)\n",
 		m.Late, m.Effective, m.Switches, m.SwitchUS, m.GovernorUS)
 	if first >= 0 {
-		e.printf("in time again after the load's begin: %s; as accurate as before after its end: %s\n", after(m.SettleMS), after(m.ClimbMS))
+		e.printf("in time again after the load's begin: %s; as accurate as before (within %.1f points) after its end: %s\n", after(m.SettleMS), back, after(m.ClimbMS))
 	}
 }

@@ -220,12 +220,15 @@ type liveMetrics struct {
 	LatenessMS  float64  `json:"lateness_ms"` // sum
 	LongestLate int      `json:"longest_late"`
 	SettleMS    *float64 `json:"settle_ms"`   // from the load's begin to ten frames in time in a row; null: never, or no load
-	ClimbMS     *float64 `json:"climb_ms"`    // from the load's end to five frames in a row as accurate as before it
+	ClimbMS     *float64 `json:"climb_ms"`    // from the load's end to five frames in a row within 0.3 points of the accuracy before it
 	GovernorUS  float64  `json:"governor_us"` // 99th percentile of Next and Observe
 	SwitchUS    float64  `json:"switch_us"`   // median of the switches
 }
 
-const settled, climbed = 10, 5 // frames in a row
+const (
+	settled, climbed = 10, 5 // frames in a row
+	back             = 0.3   // points of accuracy that are no difference
+)
 
 func (t *trace) metrics() liveMetrics {
 	m := liveMetrics{Policy: t.head.Policy, Frames: len(t.frames)}
@@ -287,7 +290,7 @@ func (t *trace) reactions(m *liveMetrics) {
 	}
 	slices.Sort(before)
 	usual := before[len(before)/2]
-	m.ClimbMS = t.first(end, climbed, func(f *frame) bool { return t.head.Levels[f.Level].Accuracy >= usual })
+	m.ClimbMS = t.first(end, climbed, func(f *frame) bool { return t.head.Levels[f.Level].Accuracy >= usual-back })
 }
 
 // first is the time from a frame to the first of n in a row that are as wished.
