@@ -35,6 +35,7 @@ const (
 	saving   = 0.03  // of energy that is worth a switch
 	worth    = 0.005 // of accuracy, the same
 	sure     = 1.2   // deviations of what a difference of chances may be off by, the same
+	oneIn20  = 1.64  // deviations that a share is off by to one side in one of 20 cases
 	twice    = 2     // what a late answer costs, in answers: it is worth nothing, and it breaks the promise
 )
 
@@ -43,7 +44,9 @@ func (p *Policy) Next(s *governor.State) governor.Decision {
 	e := s.Estimate
 	var quantile float64
 	if e.Residual != nil {
-		quantile = e.Residual.Quantile(s.Constraints.Probability)
+		// A level is in time with the probability until so many late values are no chance any more.
+		asked := s.Constraints.Probability
+		quantile = e.Residual.Quantile(asked - float64(oneIn20*math.Sqrt(asked*(1-asked)/e.Residual.Count())))
 	} else {
 		quantile = float64(e.Deviation * exact.Quantile(s.Constraints.Probability))
 	}
