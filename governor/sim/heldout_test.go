@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dynofa/dynofa/governor"
 	"github.com/dynofa/dynofa/governor/policy"
 )
 
@@ -44,11 +45,7 @@ func heldOut(seed uint64) *Scenario {
 		limit = "gpu_clock"
 		s.Sensors = map[string]float64{"gpu_clock": 1, "gpu_others": 0, "gpu_load": 0.8, "gpu_power": 20, "temperature": 50}
 	} else {
-		s.Configurations = append(s.Configurations, struct {
-			Name    string `json:"name,omitempty"`
-			Threads int    `json:"threads,omitempty"`
-			GPU     bool   `json:"gpu,omitempty"`
-		}{Threads: 4})
+		s.Configurations = append(s.Configurations, governor.Configuration{Threads: 4})
 		s.Cores = 4
 		s.Sensors = map[string]float64{"clock": 1, "cores": 4, "contention": 0.01, "pressure": 0.03, "temperature": 50}
 	}
