@@ -20,12 +20,12 @@ const (
 
 // effect is what one sensor makes of the prediction.
 type effect struct {
-	gain, variance float64 // of log slowdown by phi, and how sure that is
-	together       float64 // covariance of the gain and the slowdown
-	most           float64 // the gain may be learned to be
-	value          float64 // of the sensor that phi belongs to
-	phi            []float64     // per configuration
-	lean           []float64     // per option, logarithm: what its latency is moved by beside the configuration's
+	gain, variance float64   // of log slowdown by phi, and how sure that is
+	together       float64   // covariance of the gain and the slowdown
+	most           float64   // the gain may be learned to be
+	value          float64   // of the sensor that phi belongs to
+	phi            []float64 // per configuration
+	lean           []float64 // per option, logarithm: what its latency is moved by beside the configuration's
 	lost           bool
 	unseen         int           // inferences since the sensor was lost
 	waits          time.Duration // how long after its announcement the effect may begin
@@ -327,6 +327,9 @@ func (e *Estimator) begin(f *effect) {
 func (e *Estimator) feel(o governor.Observation, t *track, off float64) float64 {
 	f := &e.effects[gpuOthers]
 	if !e.profile.Configurations[o.Configuration].GPU {
+		if f.pending > 0 {
+			e.estimate.Waited++ // care costs accuracy on the CPU, too
+		}
 		return off
 	}
 	if by := float64(f.gain * f.begun); by > 0 {
