@@ -203,10 +203,18 @@ func believable(k int, v float64) bool {
 }
 
 // current is the value of a reading that is valid and not too old.
-func current(r *governor.Reading, now time.Duration) (float64, bool) {
+func current(r *governor.Reading, now, fresh time.Duration) (float64, bool) {
 	v, ok := r.Get()
 	age := now - r.At
 	return v, ok && age <= fresh && age >= -fresh
+}
+
+// youth is how old a value of sensor k may be.
+func youth(k int) time.Duration {
+	if k >= gpuClock {
+		return freshGPU
+	}
+	return fresh
 }
 
 // Sense takes in what the sensors know.
@@ -218,7 +226,7 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 	changed := false
 	for k := range e.effects {
 		f := &e.effects[k]
-		v, ok := current(reading(h, k), now)
+		v, ok := current(reading(h, k), now, youth(k))
 		if !ok || !believable(k, v) {
 			if !f.lost {
 				f.lost, f.unseen = true, e.tracks[cpus].seen+e.tracks[gpus].seen
@@ -259,6 +267,7 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 		e.estimate.Fresh = true
 		e.publish()
 	}
+	e.listen(now, h)
 }
 
 // announce takes in the number of other processes on the GPU. One more may slow us down at any time from now on, or
@@ -297,6 +306,11 @@ func (e *Estimator) announce(f *effect, value float64, now time.Duration, missed
 				f.shift(t, -over)
 			}
 		}
+	}
+	if a := &e.away[gpus]; a.lowered > 0 { // that it was gone has been believed already
+		by := min(less, a.lowered)
+		t.base += by
+		a.lowered -= by
 	}
 	switch {
 	case missed:
@@ -455,19 +469,19 @@ var noisy = [...]func(*governor.Hardware) *governor.Reading{
 func (w *watch) look(now time.Duration, h *governor.Hardware) (thawed bool) {
 	w.complete = false
 	for k := range w.had {
-		_, ok := current(reading(h, k), now)
+		_, ok := current(reading(h, k), now, youth(k))
 		w.had[k] = w.had[k] || ok
 		w.complete = w.complete || ok
 	}
 	for k, had := range w.had {
-		if _, ok := current(reading(h, k), now); had && !ok {
+		if _, ok := current(reading(h, k), now, youth(k)); had && !ok {
 			w.complete = false
 		}
 	}
 	moved, newer := false, false
 	for i, get := range noisy {
 		r := get(h)
-		v, ok := current(r, now)
+		v, ok := current(r, now, fresh)
 		if !ok {
 			continue
 		}

@@ -97,6 +97,7 @@ type Estimator struct {
 	tracks   [2]track // cpus, gpus
 	effects  [kinds]effect
 	launch   []float64 // per configuration: share of launches and copies, the mean of its levels
+	away     [2]away   // cpus, gpus
 	profiled []float64 // per option, s: the profiled latency, as far as clocks move it unlike the configuration's others
 	odds     [2]odds   // without and with sensors that watch
 	watch    watch
@@ -136,6 +137,7 @@ func New(p *governor.Profile, c *Config) *Estimator {
 		e.launch = append(e.launch, share)
 	}
 	for i := range e.tracks {
+		e.away[i].patience = patience
 		seenAt := max(0, slices.IndexFunc(p.Configurations, func(c governor.Configuration) bool { return kind(c) == i }))
 		e.tracks[i] = track{seenAt: seenAt, scale: startDeviation, variance: profileDoubt, rate: 0.01, jumped: math.MinInt64 / 2, suspect: -1, option: -1}
 	}
@@ -217,10 +219,12 @@ func (e *Estimator) Observe(o governor.Observation) {
 	t.option = option
 	e.estimate.Fresh, e.estimate.Doubt = false, 0
 	e.fade()
+	off = e.back(o, kind(configuration), off)
 	off = e.blame(t, option, off)
 	off = e.disbelieve(o, t, off)
 	off = e.feel(o, t, off)
 	e.take(o, t, option, off)
+	e.leave(1 - kind(configuration))
 	e.publish()
 }
 

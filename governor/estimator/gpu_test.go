@@ -120,12 +120,12 @@ func TestGPULatencyModel(t *testing.T) {
 func TestProcessorsLearnApart(t *testing.T) {
 	p, _ := both()
 	e := New(p, nil)
-	for range 50 {
+	for range patience - 10 {
 		e.Observe(governor.Observation{Level: 1, Configuration: 1, Latency: 2 * p.Levels[1].Latency[1]})
 	}
 	require.InDelta(t, 2, e.Estimate().Slowdown[1], 0.1)
 	require.Equal(t, 1., e.Estimate().Slowdown[0])
-	for range 50 {
+	for range patience - 10 {
 		e.Observe(governor.Observation{Level: 1, Configuration: 0, Latency: 3 * p.Levels[1].Latency[0]})
 	}
 	require.InDelta(t, 3, e.Estimate().Slowdown[0], 0.1)
