@@ -10,7 +10,7 @@ import (
 
 // away is a kind of processor while inferences run on the other one, of a profile that has both: no latency tells
 // then how it goes on there. What sensors explain follows them; the rest is believed for a while, and then, or when the
-// GPU's load says so, no longer. If that was an error, the first inference back there tells, and the next time it
+// GPU's load says so, no longer; in the end sensors are not, either. If that was an error, the first inference back there tells, and the next time it
 // is believed for twice as long.
 type away struct {
 	n        int           // inferences elsewhere since the last one here; 0: in use
@@ -19,22 +19,25 @@ type away struct {
 	lowered  float64       // what it is predicted to be faster by than when it was left; slower if negative
 	doubted  bool          // it was left for an outlier that may be nothing but that
 	tried    bool          // patience has ended
+	claims   [kinds]bool   // sensors that are not believed until an inference has told
+	claimed  float64       // what they are part of lowered with
 	told     float64       // the most that the load of others has made of it since
 	busy     bool          // and makes of it now
 	deaf     bool          // the load has been wrong
 }
 
 const (
-	patience   = 50                     // late answers cost two, the other processor some points of accuracy in each: about as much
-	impatience = 5                      // after a single outlier
-	longest    = 6400                   // inferences
-	settled    = time.Second            // then the load of the GPU, averaged over up to so long, is that of others
-	little     = 0.1                    // of a logarithm: not worth a change of mind
-	freshGPU   = 450 * time.Millisecond // NVML is read five times a second, and a call may take that long
+	patience     = 50                     // late answers cost two, the other processor some points of accuracy in each: about as much
+	impatience   = 5                      // after a single outlier
+	longest      = 6400                   // inferences
+	settled      = time.Second            // then the load of the GPU, averaged over up to so long, is that of others
+	doubtSensors = 4                      // times patience
+	little       = 0.1                    // of a logarithm: not worth a change of mind
+	freshGPU     = 450 * time.Millisecond // NVML is read five times a second, and a call may take that long
 )
 
 // leave notes that an inference ran elsewhere, and forgets what is old.
-func (e *Estimator) leave(kind int) {
+func (e *Estimator) leave(kind int, at time.Duration) {
 	a, t := &e.away[kind], &e.tracks[kind]
 	if t.seen == 0 {
 		return
@@ -61,6 +64,47 @@ func (e *Estimator) leave(kind int) {
 		a.tried = true
 		e.lower(kind, w)
 	}
+	switch a.n - doubtSensors*a.patience {
+	case 0:
+		e.question(kind, at)
+	case impatience: // nobody went to see
+		e.answer(kind, false, at)
+	}
+}
+
+// question takes what sensors say to slow a processor down for a lie, until an inference there has told: who leaves
+// it as soon as a sensor says so never finds out otherwise.
+func (e *Estimator) question(kind int, at time.Duration) {
+	a, t := &e.away[kind], &e.tracks[kind]
+	for k := range e.effects {
+		f := &e.effects[k]
+		by := float64(f.gain * f.phi[t.seenAt])
+		if !f.concerns(k, kind == gpus) || f.waits > 0 || f.lost || by < little {
+			continue
+		}
+		a.claims[k] = true
+		a.claimed, a.lowered = a.claimed+by, a.lowered+by
+		e.move(k, f.rest, at, false)
+		f.news, f.stable, f.doubted = 0, f.rest, math.MaxInt64
+		e.estimate.Fresh = true
+	}
+}
+
+// answer ends a question.
+func (e *Estimator) answer(kind int, lied bool, at time.Duration) {
+	a := &e.away[kind]
+	for k := range a.claims {
+		if f := &e.effects[k]; a.claims[k] {
+			if f.doubted = 0; lied {
+				f.doubted, f.penalty = at+f.penalty, min(2*f.penalty, time.Minute)
+			}
+		}
+	}
+	if !lied { // what it says explains that again when it is read next
+		e.tracks[kind].base += a.claimed
+		a.lowered -= a.claimed
+	}
+	a.claims, a.claimed = [kinds]bool{}, 0
 }
 
 // unexplained is what a kind of processor was slower by when it was left, and no sensor that still tells says why.
@@ -142,8 +186,9 @@ func (e *Estimator) back(o governor.Observation, kind int, off float64) float64 
 	case by > 0:
 		a.patience, a.told, a.deaf = patience, 0, a.deaf || a.busy
 	}
+	e.answer(kind, !slow, o.At)
 	if by > 0 && slow {
-		t.base += by
+		t.base += a.lowered
 		off -= by
 		e.estimate.Fresh = true
 	}

@@ -132,3 +132,41 @@ func TestLimitThatIsLostWhileAway(t *testing.T) {
 	x.on(onGPU, 1, 1.75, 1, 0)
 	require.InDelta(t, 1.75, x.gpu(), 0.1)
 }
+
+// A sensor that has driven us away is asked for proof in the end; one that lies is not believed for a while, one that
+// does not is as before.
+func TestSensorIsQuestioned(t *testing.T) {
+	for name, c := range map[string]struct{ truth, after float64 }{"lie": {1, 1}, "truth": {1.7, 1.7}} {
+		x := newPair()
+		sense := func(clock float64) {
+			x.Sense(x.now, &governor.Hardware{GPUClock: valid(clock, x.now), GPUTemp: valid(50+x.now.Seconds(), x.now)})
+		}
+		clock := 1.
+		run := func(configuration, n int, slow float64) {
+			for range n {
+				x.now += 50 * time.Millisecond
+				sense(clock)
+				x.Observe(governor.Observation{At: x.now, Level: 1, Configuration: configuration, Latency: time.Duration(slow * float64(x.p.Levels[1].Latency[configuration]))})
+			}
+		}
+		run(onGPU, 50, 1)
+		clock = 0.5
+		run(onCPU, doubtSensors*patience-1, 1)
+		require.InDelta(t, 1.7, x.gpu(), 0.1, name)
+		run(onCPU, 1, 1)
+		require.InDelta(t, 1, x.gpu(), 0.05, name)
+		run(onCPU, impatience-1, 1)
+		require.InDelta(t, 1, x.gpu(), 0.05, name)
+		run(onCPU, 1, 1)
+		sense(0.5)
+		require.InDelta(t, 1.7, x.gpu(), 0.1, "nobody went to see: %s", name)
+		run(onGPU, 1, 1.7)
+		run(onCPU, doubtSensors*patience, 1)
+		require.InDelta(t, 1, x.gpu(), 0.05, name)
+		run(onGPU, 1, c.truth)
+		sense(0.5)
+		require.InDelta(t, c.after, x.gpu(), 0.1, name)
+		run(onCPU, 1, 1)
+		require.InDelta(t, c.after, x.gpu(), 0.1, name)
+	}
+}

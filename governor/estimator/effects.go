@@ -24,6 +24,7 @@ type effect struct {
 	together       float64   // covariance of the gain and the slowdown
 	most           float64   // the gain may be learned to be
 	value          float64   // of the sensor that phi belongs to
+	rest           float64   // the value that slows nothing down
 	phi            []float64 // per configuration
 	lean           []float64 // per option, logarithm: what its latency is moved by beside the configuration's
 	lost           bool
@@ -111,7 +112,7 @@ func newEffects(configurations, options int) (e [kinds]effect) {
 		e[k].phi = make([]float64, configurations)
 		e[k].lean = make([]float64, options)
 		e[k].penalty = 2 * time.Second
-		e[k].raw, e[k].stable = e[k].value, e[k].value
+		e[k].raw, e[k].stable, e[k].rest = e[k].value, e[k].value, e[k].value
 	}
 	return e
 }

@@ -224,7 +224,7 @@ func (e *Estimator) Observe(o governor.Observation) {
 	off = e.disbelieve(o, t, off)
 	off = e.feel(o, t, off)
 	e.take(o, t, option, off)
-	e.leave(1 - kind(configuration))
+	e.leave(1-kind(configuration), o.At)
 	e.publish()
 }
 

@@ -183,7 +183,7 @@ func TestSensorFaultsWithBoth(t *testing.T) {
 		if name == "random" {
 			continue
 		}
-		assert.LessOrEqual(t, all, 0.1, name)
-		assert.LessOrEqual(t, one, 0.3, name)
+		assert.LessOrEqual(t, all, 0.1, name) // as in the suite
+		assert.LessOrEqual(t, one, 0.3, name) // one scenario of 18 s, shorter than it takes to question a clock
 	}
 }
