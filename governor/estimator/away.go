@@ -16,11 +16,12 @@ type away struct {
 	n        int           // inferences elsewhere since the last one here; 0: in use
 	at       time.Duration // end of the last one here
 	patience int           // how many of them what no sensor explains is believed
-	lowered  float64       // what it is predicted to be faster by than when it was left; slower if negative
+	lowered  float64       // what it is predicted to be faster by than when it was left, of what no sensor says; slower if negative
+	silent   float64       // the same, of what sensors have said that say nothing any more
+	claimed  float64       // and of what they still say
+	claims   [kinds]bool   // these sensors
 	doubted  bool          // it was left for an outlier that may be nothing but that
 	tried    bool          // patience has ended
-	claims   [kinds]bool   // sensors that are not believed until an inference has told
-	claimed  float64       // what they are part of lowered with
 	told     float64       // the most that the load of others has made of it since
 	busy     bool          // and makes of it now
 	deaf     bool          // the load has been wrong
@@ -44,49 +45,64 @@ func (e *Estimator) leave(kind int, at time.Duration) {
 	}
 	a.n++
 	if a.n == 1 {
-		a.lowered, a.busy, a.tried, a.doubted = 0, false, false, t.outliers > 0 && t.side > 0
-		if t.outliers > 0 { // nothing here will settle it
+		a.busy, a.tried, a.doubted = false, false, t.outliers > 0 && t.side > 0
+		if t.outliers > 0 { // nothing here will settle it, but a sensor may explain it yet
 			t.base += t.first
+			t.jump, t.jumped = t.first, at
 		}
 		if !a.doubted {
 			t.outliers = 0
 		}
 		return
 	}
-	long := a.patience
-	switch {
-	case a.doubted && e.odds[e.watch.index()].step() < 0.5:
-		long = impatience
-	case a.busy:
+	a.doubted = a.doubted && t.outliers > 0
+	long, old := a.patience, 0.0
+	if a.busy {
 		long *= 4
 	}
-	if w := e.unexplained(kind); a.n >= long && !a.tried && w > 0 && a.lowered < w/2 {
+	switch {
+	case a.n >= long:
+		old = e.unexplained(kind)
+	case a.doubted && a.n >= impatience && e.odds[e.watch.index()].step() < 0.5:
+		old = t.first
+	}
+	if a.n >= long {
+		e.question(kind, at, true)
+	}
+	if old > 0 && a.lowered < old/2 {
 		a.tried = true
-		e.lower(kind, w)
+		e.lower(kind, old)
 	}
 	switch a.n - doubtSensors*a.patience {
 	case 0:
-		e.question(kind, at)
+		e.question(kind, at, false)
 	case impatience: // nobody went to see
 		e.answer(kind, false, at)
 	}
 }
 
-// question takes what sensors say to slow a processor down for a lie, until an inference there has told: who leaves
-// it as soon as a sensor says so never finds out otherwise.
-func (e *Estimator) question(kind int, at time.Duration) {
+// question takes back what sensors have said to slow a processor down: those that say nothing any more, or those that
+// still do. The latter's is taken for a lie until an inference there has told: who leaves as soon as a sensor says so
+// never finds out otherwise.
+func (e *Estimator) question(kind int, at time.Duration, silent bool) {
 	a, t := &e.away[kind], &e.tracks[kind]
+	hangs := e.watch.alive && e.watch.same >= frozen
 	for k := range e.effects {
 		f := &e.effects[k]
 		by := float64(f.gain * f.phi[t.seenAt])
-		if !f.concerns(k, kind == gpus) || f.waits > 0 || f.lost || by < little {
+		if !f.concerns(k, kind == gpus) || f.waits > 0 || by < little || silent != (f.lost || hangs) {
 			continue
 		}
-		a.claims[k] = true
-		a.claimed, a.lowered = a.claimed+by, a.lowered+by
+		before := t.variance
 		e.move(k, f.rest, at, false)
-		f.news, f.stable, f.doubted = 0, f.rest, math.MaxInt64
-		e.estimate.Fresh = true
+		t.variance, f.together = min(t.variance, before), 0 // how it was without the limit is known
+		f.news, e.estimate.Fresh = 0, true
+		if f.lost {
+			a.silent += by
+			continue
+		}
+		f.stable, f.doubted = f.rest, math.MaxInt64
+		a.claims[k], a.claimed = true, a.claimed+by
 	}
 }
 
@@ -102,25 +118,15 @@ func (e *Estimator) answer(kind int, lied bool, at time.Duration) {
 	}
 	if !lied { // what it says explains that again when it is read next
 		e.tracks[kind].base += a.claimed
-		a.lowered -= a.claimed
 	}
 	a.claims, a.claimed = [kinds]bool{}, 0
 }
 
-// unexplained is what a kind of processor was slower by when it was left, and no sensor that still tells says why.
+// unexplained is what a kind of processor was slower by when it was left, and no sensor says why.
 func (e *Estimator) unexplained(kind int) float64 {
 	a, t := &e.away[kind], &e.tracks[kind]
-	if a.doubted {
-		return t.first
-	}
-	w := t.base + a.lowered
-	hangs := e.watch.alive && e.watch.same >= frozen
-	for k := range e.effects {
-		if f := &e.effects[k]; f.concerns(k, kind == gpus) && (f.lost || hangs || k == gpuOthers) {
-			w += float64(f.gain * f.phi[t.seenAt])
-		}
-	}
-	return w
+	others := &e.effects[gpuOthers]
+	return t.base + a.lowered + float64(others.gain*others.phi[t.seenAt])
 }
 
 // lower predicts a kind of processor to be so much faster than when it was left.
@@ -166,7 +172,7 @@ func (e *Estimator) listen(now time.Duration, h *governor.Hardware) {
 // back takes in the first inference after a time elsewhere.
 func (e *Estimator) back(o governor.Observation, kind int, off float64) float64 {
 	a, t := &e.away[kind], &e.tracks[kind]
-	by := a.lowered
+	by := a.lowered + a.silent + a.claimed
 	slow := by == 0 || off > by/2 && off > float64(outlier*t.scale) // as when it was left
 	switch {
 	case a.n == 0:
@@ -188,10 +194,10 @@ func (e *Estimator) back(o governor.Observation, kind int, off float64) float64 
 	}
 	e.answer(kind, !slow, o.At)
 	if by > 0 && slow {
-		t.base += a.lowered
+		t.base += a.lowered + a.silent
 		off -= by
 		e.estimate.Fresh = true
 	}
-	a.n, a.at, a.lowered, a.doubted = 0, o.At, 0, false
+	a.n, a.at, a.lowered, a.silent, a.doubted = 0, o.At, 0, 0, false
 	return off
 }

@@ -131,3 +131,14 @@ func TestProcessorsLearnApart(t *testing.T) {
 	require.InDelta(t, 3, e.Estimate().Slowdown[0], 0.1)
 	require.InDelta(t, 2, e.Estimate().Slowdown[1], 0.1)
 }
+
+// NVML is read every 200 ms, and not at once; other sensors more often.
+func TestGPUReadingsMayBeOlder(t *testing.T) {
+	p, _ := both()
+	for age, moves := range map[time.Duration][2]bool{200e6: {true, true}, 400e6: {true, false}, 500e6: {false, false}} {
+		e := New(p, nil)
+		e.Sense(1e9, &governor.Hardware{GPUClock: valid(0.5, 1e9-age), Clock: valid(0.5, 1e9-age)})
+		require.Equal(t, moves[0], e.effects[gpuClock].value == 0.5, "%v", age)
+		require.Equal(t, moves[1], e.effects[clock].value == 0.5, "%v", age)
+	}
+}
