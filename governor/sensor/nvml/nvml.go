@@ -127,9 +127,12 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 		func() {
 			bits, err := s.device.Reasons()
 			set(reasons, float64(bits), err)
-			s.rest(now, err == nil && bits&idle != 0)
 		},
-		func() { v, err := s.device.Utilization(); set(load, v, inRange(v, 1, err)) },
+		func() {
+			v, err := s.device.Utilization()
+			set(load, v, inRange(v, 1, err))
+			s.rest(now)
+		},
 		func() {
 			used, total, err := s.device.Memory()
 			set(memory, used/total, inRange(used, total, positive(total, err)))
@@ -157,8 +160,13 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 }
 
 // rest is what clocks say while the GPU does nothing: they are low, but that is no limit. Whether a limit that was
-// there has gone meanwhile, nobody knows before it works again.
-func (s *Sensor) rest(now time.Duration, idle bool) {
+// there has gone meanwhile, nobody knows before it works again. Where the driver has no reasons, no load has to do.
+func (s *Sensor) rest(now time.Duration) {
+	bits, err := s.rows[reasons].Reading.Value, s.rows[reasons].Err
+	idle := uint64(bits)&idle != 0
+	if err != nil {
+		idle = s.rows[load].Err == nil && s.rows[load].Reading.Value == 0
+	}
 	for _, row := range []int{clock, memoryClock} {
 		r := &s.rows[row]
 		switch {

@@ -18,11 +18,11 @@ type script struct {
 	inits, shutdowns     int
 	mhz, highest, joules float64
 	reasons              uint64
-	celsius              float64
+	celsius, load        float64
 }
 
 func newScript() *script {
-	return &script{errs: map[string]error{}, mhz: 1410, highest: 1980, joules: 5000, celsius: 61}
+	return &script{errs: map[string]error{}, mhz: 1410, highest: 1980, joules: 5000, celsius: 61, load: 0.75}
 }
 
 func (s *script) Init() error                           { s.inits++; return s.errs["init"] }
@@ -31,7 +31,7 @@ func (s *script) Device(int) (Device, error)            { return s, s.errs["devi
 func (s *script) Clocks() (_, _ float64, _ error)       { return s.mhz, s.highest, s.errs["clocks"] }
 func (s *script) MemoryClocks() (_, _ float64, _ error) { return 2619, 2619, s.errs["memory clocks"] }
 func (s *script) Reasons() (uint64, error)              { return s.reasons, s.errs["reasons"] }
-func (s *script) Utilization() (float64, error)         { return 0.75, s.errs["utilization"] }
+func (s *script) Utilization() (float64, error)         { return s.load, s.errs["utilization"] }
 func (s *script) Memory() (used, all float64, _ error)  { return 20e9, 80e9, s.errs["memory"] }
 func (s *script) Power() (float64, error)               { return 312.5, s.errs["power"] }
 func (s *script) Energy() (float64, error)              { return s.joules, s.errs["energy"] }
@@ -127,6 +127,10 @@ func TestIdleIsNoLimit(t *testing.T) {
 	require.Equal(t, 1., hardware(s.Read(5)).GPUClock.Value)
 	g.mhz, g.reasons = 345, idle
 	require.Equal(t, 1., hardware(s.Read(6)).GPUClock.Value)
+	g.errs["reasons"] = ErrUnsupported
+	require.Equal(t, 345./1980, hardware(s.Read(7)).GPUClock.Value, "busy, so something limits it")
+	g.load = 0
+	require.Equal(t, governor.Missing, hardware(s.Read(8)).GPUClock.Condition)
 }
 
 // Init fails, then recovers; the pauses between the attempts get longer.
