@@ -45,4 +45,5 @@ type Hardware struct {
 	GPUTemp     Reading // degrees Celsius
 	GPUMemory   Reading // share of the memory in use, 0 to 1
 	GPUReasons  Reading // bits of NVML's clocks event reasons
+	GPUMemClock Reading // current clock of the GPU's memory over its highest, 0 to 1
 }

@@ -10,6 +10,9 @@ type Configuration struct {
 	Name    string `json:"name,omitempty"`
 	Threads int    `json:"threads,omitempty"` // on the CPU; 0 counts as 1
 	GPU     bool   `json:"gpu,omitempty"`
+	// LaunchMS is, on the GPU, the part of every latency in which the host launches and copies: no clock of the GPU
+	// moves it, but the CPU's and its quota do. The rest is the other way round.
+	LaunchMS float64 `json:"launch_ms,omitempty"`
 }
 
 // Level is what was measured of one level, offline.
@@ -31,6 +34,11 @@ type Profile struct {
 func (p *Profile) Check() error {
 	if len(p.Levels) == 0 || len(p.Configurations) == 0 {
 		return fmt.Errorf("governor: profile with %d levels and %d configurations, expected at least one of each", len(p.Levels), len(p.Configurations))
+	}
+	for i, c := range p.Configurations {
+		if !(c.LaunchMS >= 0 && c.LaunchMS <= 24*3600e3) || c.LaunchMS > 0 && !c.GPU {
+			return fmt.Errorf("governor: configuration %d launches for %v ms, expected 0 to a day, and 0 on the CPU", i, c.LaunchMS)
+		}
 	}
 	for i, l := range p.Levels {
 		if len(l.Latency) != len(p.Configurations) || l.Power != nil && len(l.Power) != len(p.Configurations) {
@@ -60,6 +68,11 @@ func (p *Profile) Check() error {
 // Option numbers the pairs of level and configuration.
 func (p *Profile) Option(level, configuration int) int {
 	return level*len(p.Configurations) + configuration
+}
+
+// Launch is the share of an option's latency that launches and copies take.
+func (p *Profile) Launch(level, configuration int) float64 {
+	return min(1, p.Configurations[configuration].LaunchMS/(1e3*p.Levels[level].Latency[configuration].Seconds()))
 }
 
 // Energy is the expected energy in J of an inference that takes the given time, and of the idle rest of its period.

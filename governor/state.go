@@ -82,8 +82,8 @@ type Estimate struct {
 	Spread   []float64 // per option: how much wider than Residual its latencies scatter, in logarithms; short ones do more
 	Widen    []float64 // per configuration: how much wider than Residual the prediction is, as long as Slowdown is young
 	Residual *Residual // of the latencies around their predicted medians
-	Doubt    float64   // Slowdown times this if the last, far too slow inference was no outlier; 0 without a doubt
-	Threat   float64   // Slowdown times this from any inference on, as something was announced; 0 without a threat
+	Doubt    float64   // Slowdown of the last inference's kind of processor times this if that was no outlier; 0 without a doubt
+	Threat   float64   // the GPU's Slowdown times this from any inference on, as something was announced; 0 without a threat
 	Waited   int       // inferences since the announcement
 	News     float64   // of this moment, by a jump or a sensor: what the logarithm of the slowdown was moved by
 	Hazard   float64   // chance that the next inference meets a slower machine

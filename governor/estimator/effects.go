@@ -14,16 +14,19 @@ const (
 	cores
 	gpuClock
 	gpuOthers
+	gpuMemory
 	kinds
 )
 
 // effect is what one sensor makes of the prediction.
 type effect struct {
-	gain, variance float64 // of log slowdown by phi, and how sure that is
-	together       float64 // covariance of the gain and the slowdown
-	most           float64 // the gain may be learned to be
-	value          float64 // of the sensor that phi belongs to
-	phi            []float64
+	gain, variance float64   // of log slowdown by phi, and how sure that is
+	together       float64   // covariance of the gain and the slowdown
+	most           float64   // the gain may be learned to be
+	value          float64   // of the sensor that phi belongs to
+	rest           float64   // the value that slows nothing down
+	phi            []float64 // per configuration
+	lean           []float64 // per option, logarithm: what its latency is moved by beside the configuration's
 	lost           bool
 	unseen         int           // inferences since the sensor was lost
 	waits          time.Duration // how long after its announcement the effect may begin
@@ -43,8 +46,8 @@ type effect struct {
 	flaps          int           // changes in a row that took the one before back at once
 }
 
-// concerns tells whether sensor k acts on a kind of processor.
-func (f *effect) concerns(k int, gpu bool) bool { return gpu == (k == gpuClock || k == gpuOthers) }
+// concerns tells whether sensor k is one of a kind of processor.
+func (f *effect) concerns(k int, gpu bool) bool { return gpu == (k >= gpuClock) }
 
 // spread is what a change of phi adds to the variance of the slowdown.
 func (f *effect) spread(by float64) float64 {
@@ -60,7 +63,7 @@ func (f *effect) shift(t *track, by float64) {
 // forget lets the slowdown be known apart from the gains.
 func (e *Estimator) forget(t *track) {
 	for k := range e.effects {
-		if f := &e.effects[k]; f.concerns(k, t == &e.tracks[1]) {
+		if f := &e.effects[k]; f.concerns(k, t == &e.tracks[gpus]) {
 			f.together = 0
 		}
 	}
@@ -96,17 +99,20 @@ func (f *effect) flap(v float64, now time.Duration) bool {
 // newEffects are the effects on the undisturbed machine. The gains to begin with: a clock acts on all of the time
 // that is not spent waiting for memory, cores on threads beyond their number, and of another process on the GPU
 // nobody knows how busy it will be: between nothing and half of the time, so the geometric mean, 2^0.5.
-func newEffects(configurations int) (e [kinds]effect) {
+func newEffects(configurations, options int) (e [kinds]effect) {
 	e[clock] = effect{gain: 0.9, variance: 0.2 * 0.2, most: 2, value: 1, band: 0.01}
 	e[cores] = effect{gain: 0.95, variance: 0.2 * 0.2, most: 2, value: math.Inf(1), band: 0.05}
 	e[gpuClock] = effect{gain: 0.9, variance: 0.2 * 0.2, most: 2, value: 1, band: 0.01}
+	// A kernel waits for the memory or for the multiprocessors, and of both there are some: anything from none to all.
+	e[gpuMemory] = effect{gain: 0.5, variance: 0.25 * 0.25, most: 2, value: 1, band: 0.01}
 	// A process is listed when it has a context; its first kernel is a while off: modules, memory, weights. How long
 	// it pays to be careful meanwhile is the policy's business.
 	e[gpuOthers] = effect{gain: 0.5, variance: 0.25 * 0.25, most: 2, value: 0, band: 0.5, waits: 3 * time.Second}
 	for k := range e {
 		e[k].phi = make([]float64, configurations)
+		e[k].lean = make([]float64, options)
 		e[k].penalty = 2 * time.Second
-		e[k].raw, e[k].stable = e[k].value, e[k].value
+		e[k].raw, e[k].stable, e[k].rest = e[k].value, e[k].value, e[k].value
 	}
 	return e
 }
@@ -119,15 +125,14 @@ func reading(h *governor.Hardware, k int) *governor.Reading {
 		return &h.Cores
 	case gpuClock:
 		return &h.GPUClock
+	case gpuMemory:
+		return &h.GPUMemClock
 	}
 	return &h.GPUOthers
 }
 
-// phi is the effect of a value in a configuration.
-func (e *Estimator) phi(k int, value float64, c governor.Configuration) float64 {
-	if c.GPU != (k == gpuClock) {
-		return 0
-	}
+// alone is the logarithm of how many times longer work takes that hangs on sensor k alone.
+func (e *Estimator) alone(k int, value float64, c governor.Configuration) float64 {
 	switch k {
 	case cores:
 		threads := float64(max(1, c.Threads))
@@ -138,6 +143,53 @@ func (e *Estimator) phi(k int, value float64, c governor.Configuration) float64 
 		return exact.Log(slower)
 	}
 	return -exact.Log(max(0.02, min(1, value)))
+}
+
+// phi is the effect of a value in a configuration. With h the share of launches and copies in a latency, by Amdahl's
+// law (1967):
+//
+//	latency / profiled = h * (CPU's slowdown) + (1-h) * (GPU's slowdown)
+//
+// The GPU's part is 1/clock for what its multiprocessors compute and 1/(memory clock) for what its memory moves; which
+// share is which nobody has to know, because the gains are learned. Sensors of one processor with a share of nothing
+// leave the configurations of the other one alone.
+func (e *Estimator) phi(k int, value float64, c int) float64 {
+	configuration := e.profile.Configurations[c]
+	share := e.launch[c]
+	switch {
+	case k >= gpuClock && !configuration.GPU || k < gpuClock && configuration.GPU && share == 0:
+		return 0
+	case k < gpuClock && !configuration.GPU || k >= gpuClock && share == 0:
+		return e.alone(k, value, configuration)
+	case k >= gpuClock:
+		share = 1 - share
+	}
+	return exact.Log(amdahl(share, exact.Exp(e.alone(k, value, configuration))))
+}
+
+func amdahl(share, slower float64) float64 { return 1 + float64(share*(slower-1)) }
+
+// lean is by how much more than its configuration's other levels one is moved by a sensor: short inferences are
+// launches for the most part, long ones are not. It becomes part of what the level is expected to take.
+func (e *Estimator) lean(k int, value float64, c int) {
+	usual := e.launch[c]
+	if usual == 0 {
+		return
+	}
+	f := &e.effects[k]
+	slower := exact.Exp(e.alone(k, value, e.profile.Configurations[c]))
+	for l := range e.profile.Levels {
+		own, others := e.profile.Launch(l, c), usual
+		if k >= gpuClock {
+			own, others = 1-own, 1-others
+		}
+		option := e.profile.Option(l, c)
+		to := float64(f.gain * exact.Log(amdahl(own, slower)/amdahl(others, slower)))
+		by := exact.Exp(to - f.lean[option])
+		f.lean[option] = to
+		e.estimate.Expected[option] = float64(e.estimate.Expected[option] * by)
+		e.profiled[option] = float64(e.profiled[option] * by)
+	}
 }
 
 // believable tells whether a value can be one of sensor k at all.
@@ -152,10 +204,18 @@ func believable(k int, v float64) bool {
 }
 
 // current is the value of a reading that is valid and not too old.
-func current(r *governor.Reading, now time.Duration) (float64, bool) {
+func current(r *governor.Reading, now, fresh time.Duration) (float64, bool) {
 	v, ok := r.Get()
 	age := now - r.At
 	return v, ok && age <= fresh && age >= -fresh
+}
+
+// youth is how old a value of sensor k may be.
+func youth(k int) time.Duration {
+	if k >= gpuClock {
+		return freshGPU
+	}
+	return fresh
 }
 
 // Sense takes in what the sensors know.
@@ -167,10 +227,10 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 	changed := false
 	for k := range e.effects {
 		f := &e.effects[k]
-		v, ok := current(reading(h, k), now)
+		v, ok := current(reading(h, k), now, youth(k))
 		if !ok || !believable(k, v) {
 			if !f.lost {
-				f.lost, f.unseen = true, e.tracks[0].seen+e.tracks[1].seen
+				f.lost, f.unseen = true, e.tracks[cpus].seen+e.tracks[gpus].seen
 			}
 			continue
 		}
@@ -188,7 +248,7 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 			f.lost, f.unseen = true, math.MinInt/2
 			continue
 		}
-		missed := thawed || f.lost && e.tracks[0].seen+e.tracks[1].seen-f.unseen >= 3
+		missed := thawed || f.lost && e.tracks[cpus].seen+e.tracks[gpus].seen-f.unseen >= 3
 		f.lost = false
 		if math.Abs(v-f.value) < f.band || v == f.value {
 			continue
@@ -209,6 +269,7 @@ func (e *Estimator) Sense(now time.Duration, h *governor.Hardware) {
 		e.publish()
 		e.estimate.News += exact.Log(e.feared() / before)
 	}
+	e.listen(now, h)
 }
 
 // feared is the slowdown with what was announced.
@@ -221,7 +282,7 @@ func (e *Estimator) feared() float64 {
 func (e *Estimator) announce(f *effect, value float64, now time.Duration, missed bool) {
 	from, to := exact.Log(1+f.value), exact.Log(1+value)
 	f.value = value
-	t := &e.tracks[1]
+	t := &e.tracks[gpus]
 	if to > from {
 		if missed { // felt already, if it is felt at all
 			return
@@ -253,6 +314,11 @@ func (e *Estimator) announce(f *effect, value float64, now time.Duration, missed
 			}
 		}
 	}
+	if a := &e.away[gpus]; a.lowered > 0 { // that it was gone has been believed already
+		by := min(less, a.lowered)
+		t.base += by
+		a.lowered -= by
+	}
 	switch {
 	case missed:
 		t.base += less
@@ -272,7 +338,7 @@ func (e *Estimator) begin(f *effect) {
 			f.phi[c] += f.pending
 		}
 	}
-	f.shift(&e.tracks[1], f.pending)
+	f.shift(&e.tracks[gpus], f.pending)
 	f.begun, f.pending, f.until = f.pending, 0, 0
 	f.before = [2]float64{f.gain, f.variance}
 }
@@ -282,6 +348,9 @@ func (e *Estimator) begin(f *effect) {
 func (e *Estimator) feel(o governor.Observation, t *track, off float64) float64 {
 	f := &e.effects[gpuOthers]
 	if !e.profile.Configurations[o.Configuration].GPU {
+		if f.pending > 0 {
+			e.estimate.Waited++ // care costs accuracy on the CPU, too
+		}
 		return off
 	}
 	if by := float64(f.gain * f.begun); by > 0 {
@@ -314,17 +383,19 @@ func (e *Estimator) move(k int, value float64, now time.Duration, missed bool) {
 	f := &e.effects[k]
 	old := f.value
 	f.value = value
-	gpu := k == gpuClock
-	t := &e.tracks[0]
+	gpu := k >= gpuClock
+	t := &e.tracks[cpus]
 	if gpu {
-		t = &e.tracks[1]
+		t = &e.tracks[gpus]
 	}
 	by := 0.0
 	for c, configuration := range e.profile.Configurations {
+		to := e.phi(k, value, c)
+		e.lean(k, value, c)
 		if configuration.GPU != gpu {
+			f.phi[c] = to
 			continue
 		}
-		to := e.phi(k, value, configuration)
 		if d := float64(f.gain * (to - f.phi[c])); c == e.last || by == 0 {
 			by = d
 		}
@@ -363,7 +434,7 @@ func (e *Estimator) disbelieve(o governor.Observation, t *track, off float64) fl
 		f := &e.effects[k]
 		by := f.news
 		f.news = 0
-		if f.waits > 0 || by == 0 || e.profile.Configurations[o.Configuration].GPU != (k == gpuClock) {
+		if f.waits > 0 || by == 0 || !f.concerns(k, e.profile.Configurations[o.Configuration].GPU) {
 			continue
 		}
 		if float64(off*by) < 0 && math.Abs(off+by) < math.Abs(off) && math.Abs(off) > float64(outlier*t.scale) && math.Abs(off) > 0.75*math.Abs(by) {
@@ -405,19 +476,19 @@ var noisy = [...]func(*governor.Hardware) *governor.Reading{
 func (w *watch) look(now time.Duration, h *governor.Hardware) (thawed bool) {
 	w.complete = false
 	for k := range w.had {
-		_, ok := current(reading(h, k), now)
+		_, ok := current(reading(h, k), now, youth(k))
 		w.had[k] = w.had[k] || ok
 		w.complete = w.complete || ok
 	}
 	for k, had := range w.had {
-		if _, ok := current(reading(h, k), now); had && !ok {
+		if _, ok := current(reading(h, k), now, youth(k)); had && !ok {
 			w.complete = false
 		}
 	}
 	moved, newer := false, false
 	for i, get := range noisy {
 		r := get(h)
-		v, ok := current(r, now)
+		v, ok := current(r, now, fresh)
 		if !ok {
 			continue
 		}

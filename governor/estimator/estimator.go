@@ -98,9 +98,12 @@ type Estimator struct {
 	config   Config
 	profile  *governor.Profile
 	estimate governor.Estimate
-	tracks   [2]track // CPU, GPU
+	tracks   [2]track // cpus, gpus
 	effects  [kinds]effect
-	odds     [2]odds // without and with sensors that watch
+	launch   []float64 // per configuration: share of launches and copies, the mean of its levels
+	away     [2]away   // cpus, gpus
+	profiled []float64 // per option, s: the profiled latency, as far as clocks move it unlike the configuration's others
+	odds     [2]odds   // without and with sensors that watch
 	watch    watch
 	regimes  [2]regime // calm and loaded
 	regime   int
@@ -179,14 +182,23 @@ func New(p *governor.Profile, c *Config) *Estimator {
 	if !c.NoTail {
 		e.estimate.Residual = e.regimes[calm].noise
 	}
+	e.profiled = p.Uncorrected()
+	for c := range p.Configurations {
+		share := 0.0
+		for l := range p.Levels {
+			share += p.Launch(l, c) / float64(len(p.Levels))
+		}
+		e.launch = append(e.launch, share)
+	}
 	for i := range e.tracks {
+		e.away[i].patience = patience
 		seenAt := max(0, slices.IndexFunc(p.Configurations, func(c governor.Configuration) bool { return kind(c) == i }))
 		e.tracks[i] = track{seenAt: seenAt, scale: startDeviation, variance: profileDoubt, rate: 0.01, jumped: math.MinInt64 / 2, suspect: -1, option: -1}
 	}
 	// Nobody knows at first whether an outlier lasts. Without sensors one is taken seriously until a few have not
 	// lasted; where sensors watch and saw nothing, it is the other way round.
 	e.odds = [2]odds{{steps: 1}, {steps: 0.5, spikes: 4}}
-	e.effects = newEffects(len(p.Configurations))
+	e.effects = newEffects(len(p.Configurations), options)
 	e.regimes[calm].scatter = newScatter(e.estimate.Expected)
 	for i := range options {
 		if e.estimate.Expected[i] < e.estimate.Expected[e.fastest] {
@@ -201,11 +213,17 @@ func New(p *governor.Profile, c *Config) *Estimator {
 // Estimate is the current estimate.
 func (e *Estimator) Estimate() *governor.Estimate { return &e.estimate }
 
+// Kinds of processors.
+const (
+	cpus = iota
+	gpus
+)
+
 func kind(c governor.Configuration) int {
 	if c.GPU {
-		return 1
+		return gpus
 	}
-	return 0
+	return cpus
 }
 
 // publish writes the estimate from the filter's state.
@@ -215,11 +233,10 @@ func (e *Estimator) publish() {
 		x, variance := t.base, t.variance
 		for k := range e.effects {
 			f := &e.effects[k]
-			if !f.concerns(k, configuration.GPU) {
-				continue
-			}
 			x += float64(f.gain * f.phi[c])
-			variance += f.spread(f.phi[c] - f.phi[t.seenAt])
+			if f.concerns(k, configuration.GPU) {
+				variance += f.spread(f.phi[c] - f.phi[t.seenAt])
+			}
 		}
 		e.estimate.Slowdown[c] = exact.Exp(x)
 		e.estimate.Widen[c] = math.Sqrt(1 + max(0, variance)/float64(t.scale*t.scale))
@@ -260,11 +277,13 @@ func (e *Estimator) Observe(o governor.Observation) {
 	t.option = option
 	e.estimate.News, e.estimate.Doubt = 0, 0
 	e.fade()
+	off = e.back(o, kind(configuration), off)
 	off = e.again(t, option, off)
 	off = e.blame(t, option, off)
 	off = e.disbelieve(o, t, off)
 	off = e.feel(o, t, off)
 	e.take(o, t, option, off)
+	e.leave(1-kind(configuration), o.At)
 	e.publish()
 }
 
@@ -482,11 +501,9 @@ func (e *Estimator) unguess(option int, by float64) {
 // so without it they could drift apart for ever, and what was once taken for wrong would stay so. One option at an
 // inference is enough.
 func (e *Estimator) fade() {
-	n := len(e.profile.Configurations)
 	e.fading = (e.fading + 1) % len(e.visits)
 	e.estimate.Spread[e.fading] = e.regimes[e.regime].scatter.of(e.estimate.Expected[e.fading])
-	profiled := e.profile.Levels[e.fading/n].Latency[e.fading%n].Seconds()
-	wrong := e.estimate.Expected[e.fading] / profiled
+	wrong := e.estimate.Expected[e.fading] / e.profiled[e.fading]
 	e.correct(e.fading, float64(-exact.Log(wrong)*min(0.1, float64(forgetting*float64(len(e.visits))))))
 	for i := range e.guesses {
 		if g := &e.guesses[i]; g.left != 0 {
@@ -501,8 +518,7 @@ func (e *Estimator) fade() {
 }
 
 func (e *Estimator) correct(option int, by float64) {
-	n := len(e.profile.Configurations)
-	profiled := e.profile.Levels[option/n].Latency[option%n].Seconds()
+	profiled := e.profiled[option]
 	x := &e.estimate.Expected[option]
 	*x = max(0.2*profiled, min(5*profiled, float64(*x*exact.Exp(by))))
 }

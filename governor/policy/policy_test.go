@@ -98,6 +98,34 @@ func TestSteadyWeighsLateAnswers(t *testing.T) {
 	}
 }
 
+// What the GPU may do is nothing to the CPU: the way out of a threat to one, or of a doubt, is the other.
+func TestSteadyFleesToTheOtherProcessor(t *testing.T) {
+	p := &governor.Profile{Configurations: []governor.Configuration{{GPU: true}, {Threads: 4}}}
+	for i, ms := range [][2]time.Duration{{10, 25}, {25, 50}, {45, 110}} {
+		p.Levels = append(p.Levels, governor.Level{Accuracy: float64(70 + 5*i), Latency: []time.Duration{ms[0] * time.Millisecond, ms[1] * time.Millisecond}})
+	}
+	const gpu, cpu = 0, 1
+	for name, c := range map[string]struct {
+		doubt, threat float64
+		last          int
+		want          governor.Decision
+	}{
+		"quiet":             {0, 0, gpu, governor.Decision{Level: 2, Configuration: gpu}},
+		"threat to the GPU": {0, 3, gpu, governor.Decision{Level: 1, Configuration: cpu}},
+		"doubt of the GPU":  {1.8, 0, gpu, governor.Decision{Level: 1, Configuration: cpu}},
+		"doubt of the CPU":  {1.8, 0, cpu, governor.Decision{Level: 2, Configuration: gpu}},
+	} {
+		last := governor.Decision{Level: 1, Configuration: c.last}
+		s := governor.State{Profile: p, Budget: 60 * time.Millisecond, Last: last, Settled: last, Least: 60 * time.Millisecond,
+			Estimate: &governor.Estimate{Slowdown: []float64{1, 1}, Expected: p.Uncorrected(), Spread: []float64{1, 1, 1, 1, 1, 1}, Widen: []float64{1, 1},
+				Residual: governor.NewResidual(0.02, 1000, 1e6), Doubt: c.doubt, Threat: c.threat, News: 1}}
+		var err error
+		s.Constraints, err = governor.Constraints{Deadline: s.Budget}.Complete()
+		require.NoError(t, err)
+		require.Equal(t, c.want, steady.New(nil).Next(&s), name)
+	}
+}
+
 // Every policy keeps its hands off the heap, answers an option that there is, and answers the same twice.
 func TestPure(t *testing.T) {
 	p := governortest.Profile()

@@ -39,15 +39,16 @@ type gpu struct {
 	calls      atomic.Int64
 }
 
-func (g *gpu) Init() error                     { return nil }
-func (g *gpu) Device(int) (nvml.Device, error) { return g, nil }
-func (g *gpu) Clocks() (_, _ float64, _ error) { return 0, 0, nvml.ErrUnsupported }
-func (g *gpu) Reasons() (uint64, error)        { return 0, nvml.ErrNoFunction }
-func (g *gpu) Memory() (_, _ float64, _ error) { return 0, 0, nvml.ErrUnsupported }
-func (g *gpu) Power() (float64, error)         { return 0, nvml.ErrUnsupported }
-func (g *gpu) Energy() (float64, error)        { return 0, nvml.ErrUnsupported }
-func (g *gpu) Temperature() (float64, error)   { return 0, nvml.ErrUnsupported }
-func (g *gpu) Processes() ([]int, error)       { return nil, nvml.ErrUnsupported }
+func (g *gpu) Init() error                           { return nil }
+func (g *gpu) Device(int) (nvml.Device, error)       { return g, nil }
+func (g *gpu) Clocks() (_, _ float64, _ error)       { return 0, 0, nvml.ErrUnsupported }
+func (g *gpu) MemoryClocks() (_, _ float64, _ error) { return 0, 0, nvml.ErrUnsupported }
+func (g *gpu) Reasons() (uint64, error)              { return 0, nvml.ErrNoFunction }
+func (g *gpu) Memory() (_, _ float64, _ error)       { return 0, 0, nvml.ErrUnsupported }
+func (g *gpu) Power() (float64, error)               { return 0, nvml.ErrUnsupported }
+func (g *gpu) Energy() (float64, error)              { return 0, nvml.ErrUnsupported }
+func (g *gpu) Temperature() (float64, error)         { return 0, nvml.ErrUnsupported }
+func (g *gpu) Processes() ([]int, error)             { return nil, nvml.ErrUnsupported }
 func (g *gpu) Utilization() (float64, error) {
 	g.calls.Add(1)
 	g.asked <- struct{}{}

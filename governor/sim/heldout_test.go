@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dynofa/dynofa/governor"
 	"github.com/dynofa/dynofa/governor/policy"
 )
 
@@ -44,11 +45,7 @@ func heldOut(seed uint64) *Scenario {
 		limit = "gpu_clock"
 		s.Sensors = map[string]float64{"gpu_clock": 1, "gpu_others": 0, "gpu_load": 0.8, "gpu_power": 20, "temperature": 50}
 	} else {
-		s.Configurations = append(s.Configurations, struct {
-			Name    string `json:"name,omitempty"`
-			Threads int    `json:"threads,omitempty"`
-			GPU     bool   `json:"gpu,omitempty"`
-		}{Threads: 4})
+		s.Configurations = append(s.Configurations, governor.Configuration{Threads: 4})
 		s.Cores = 4
 		s.Sensors = map[string]float64{"clock": 1, "cores": 4, "contention": 0.01, "pressure": 0.03, "temperature": 50}
 	}
@@ -132,11 +129,7 @@ func timeSlices(seed uint64, deadline float64) *Scenario {
 	s := &Scenario{Name: fmt.Sprintf("time slices %d", seed), Length: 12000, Period: deadline, Cores: 2,
 		Constraints: Constraints{Deadline: deadline, Probability: 0.95}, Noise: Noise{Sigma: 0.03, Spikes: []Spike{{0.01, 1.3}}},
 		Sensors: map[string]float64{"contention": 0.02, "pressure": 0.03, "cores": 2}}
-	s.Configurations = append(s.Configurations, struct {
-		Name    string `json:"name,omitempty"`
-		Threads int    `json:"threads,omitempty"`
-		GPU     bool   `json:"gpu,omitempty"`
-	}{Threads: 1})
+	s.Configurations = []governor.Configuration{{Threads: 1}}
 	for _, l := range [][2]float64{{91.68, 6.05}, {91.85, 7}, {92.24, 9.42}, {92.94, 13.4}, {93.12, 17.35}, {93.08, 21.34}, {94.38, 39.93}} {
 		s.Levels = append(s.Levels, Level{Accuracy: l[0], Latency: []float64{l[1]}})
 	}

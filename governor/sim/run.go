@@ -88,6 +88,20 @@ const (
 	restart     = 24 * time.Second
 )
 
+// place is where work is done: how much of it in launches decides what slows it down.
+type place struct {
+	configuration int
+	launches      float64 // share
+}
+
+func (s *stream) at(d governor.Decision) place {
+	return place{d.Configuration, s.profile.Launch(d.Level, d.Configuration)}
+}
+
+func (g *segment) slowdown(at place) float64 {
+	return float64(at.launches*g.host) + float64((1-at.launches)*g.slow[at.configuration])
+}
+
 // stream is a model in a run.
 type stream struct {
 	index    int
@@ -124,6 +138,7 @@ type run struct {
 	streams []*stream
 	sensors *sensors
 	seen    governor.Hardware
+	busy    float64 // share of its time that a GPU has worked for the last inference
 	trace   func(Frame)
 }
 
@@ -209,7 +224,7 @@ func (r *run) loop() {
 		for _, s := range r.streams {
 			at := s.start
 			if s.running {
-				at = r.finish(r.now, s.work, s.decision.Configuration, r.others(s))
+				at = r.finish(r.now, s.work, s.at(s.decision), r.others(s))
 			} else if r.m.scenario.Arrivals != nil && s.index == 0 {
 				at = max(at, r.waits(s))
 			}
@@ -222,7 +237,7 @@ func (r *run) loop() {
 		}
 		for _, s := range r.streams {
 			if s.running && s != who {
-				s.work -= r.done(r.now, next, s.decision.Configuration, r.others(s))
+				s.work -= r.done(r.now, next, s.at(s.decision), r.others(s))
 			}
 		}
 		r.now = next
@@ -261,9 +276,9 @@ func (r *run) others(me *stream) float64 {
 }
 
 // finish is when work that begins or goes on at a time is done.
-func (r *run) finish(from time.Duration, work float64, configuration int, factor float64) time.Duration {
+func (r *run) finish(from time.Duration, work float64, at place, factor float64) time.Duration {
 	for i := r.seg; ; i++ {
-		slow := float64(r.m.segments[i].slow[configuration] * factor)
+		slow := float64(r.m.segments[i].slowdown(at) * factor)
 		need := float64(work * slow)
 		if i+1 == len(r.m.segments) || need <= float64(r.m.segments[i+1].from-from) {
 			return from + max(1, time.Duration(math.Ceil(need)))
@@ -274,10 +289,10 @@ func (r *run) finish(from time.Duration, work float64, configuration int, factor
 }
 
 // done is the work that fits between two times, in ns at slowdown 1.
-func (r *run) done(from, to time.Duration, configuration int, factor float64) float64 {
+func (r *run) done(from, to time.Duration, at place, factor float64) float64 {
 	sum := 0.0
 	for i := r.seg; ; i++ {
-		slow := float64(r.m.segments[i].slow[configuration] * factor)
+		slow := float64(r.m.segments[i].slowdown(at) * factor)
 		if i+1 == len(r.m.segments) || to <= r.m.segments[i+1].from {
 			return sum + float64(to-from)/slow
 		}
@@ -288,7 +303,7 @@ func (r *run) done(from, to time.Duration, configuration int, factor float64) fl
 
 // fits is the work that a model gets done within a time from now on, in ns at slowdown 1, if each other model goes on
 // as it does: to the end of its inference, and with the next when its period is over.
-func (r *run) fits(me *stream, within time.Duration, configuration int) float64 {
+func (r *run) fits(me *stream, within time.Duration, at place) float64 {
 	type change struct {
 		at time.Duration
 		by float64
@@ -301,22 +316,22 @@ func (r *run) fits(me *stream, within time.Duration, configuration int) float64 
 		}
 		next := max(o.start, r.now)
 		if o.running {
-			stops := r.finish(r.now, o.work, o.decision.Configuration, 1+r.m.scenario.Overlap)
+			stops := r.finish(r.now, o.work, o.at(o.decision), 1+r.m.scenario.Overlap)
 			changes = append(changes, change{r.now, r.m.scenario.Overlap}, change{stops, -r.m.scenario.Overlap})
 			next = max(stops, o.began+milliseconds(o.spec.Period))
 		}
 		changes = append(changes, change{next, r.m.scenario.Overlap})
 	}
 	slices.SortStableFunc(changes, func(a, b change) int { return int(a.at - b.at) })
-	sum, factor, at := 0.0, 1.0, r.now
+	sum, factor, from := 0.0, 1.0, r.now
 	for _, c := range changes {
 		if c.at >= end {
 			break
 		}
-		sum += r.done(at, c.at, configuration, factor)
-		at, factor = c.at, factor+c.by
+		sum += r.done(from, c.at, at, factor)
+		from, factor = c.at, factor+c.by
 	}
-	return sum + r.done(at, end, configuration, factor)
+	return sum + r.done(from, end, at, factor)
 }
 
 // begins starts an inference.
@@ -329,7 +344,7 @@ func (r *run) begins(s *stream) {
 		return
 	}
 	for seg := r.sampled(); r.sensors.next+readTime <= r.now; seg = r.sampled() {
-		r.sensors.sample(&r.m.segments[seg].sensors)
+		r.sensors.sample(&r.m.segments[seg].sensors, r.busy)
 	}
 	r.seen = r.sensors.shown
 	switch {
@@ -398,7 +413,15 @@ func (r *run) dispatch(s *stream) bool {
 func (r *run) oracle(s *stream) governor.Decision {
 	budget := float64(s.budget)
 	for c := range s.estimate.Slowdown {
-		s.estimate.Slowdown[c] = budget / r.fits(s, s.budget, c)
+		s.estimate.Slowdown[c] = budget / r.fits(s, s.budget, place{configuration: c})
+		if s.profile.Configurations[c].LaunchMS == 0 {
+			continue
+		}
+		for l := range s.profile.Levels {
+			d := governor.Decision{Level: l, Configuration: c}
+			own := float64(float64(s.profile.Levels[l].Latency[c].Seconds()*r.wrong(s, l))*budget) / r.fits(s, s.budget, s.at(d))
+			s.estimate.Expected[s.profile.Option(l, c)] = own / s.estimate.Slowdown[c]
+		}
 	}
 	p := s.asked.Probability
 	noise := exact.Log(quantile(r.m.noise, p))
@@ -418,12 +441,12 @@ func (r *run) measure(s *stream, base float64) {
 	if r.m.scenario.Arrivals != nil && s.index == 0 {
 		allowed = s.frame.Budget
 	}
-	fits := r.fits(s, allowed, d.Configuration)
+	fits := r.fits(s, allowed, s.at(d))
 	s.hopeless = base > fits
 	if s.hopeless {
 		for l, level := range s.profile.Levels {
 			for c, latency := range level.Latency {
-				if float64(float64(latency)*r.wrong(s, l)) <= r.fits(s, allowed, c) {
+				if float64(float64(latency)*r.wrong(s, l)) <= r.fits(s, allowed, s.at(governor.Decision{Level: l, Configuration: c})) {
 					s.result.Unsettled++
 					goto counted
 				}
@@ -446,6 +469,9 @@ func (r *run) ends(s *stream) {
 	s.running = false
 	d, res := s.decision, &s.result
 	latency := r.now - s.began
+	if r.busy = 0; s.profile.Configurations[d.Configuration].GPU {
+		r.busy = min(1, float64(latency)/max(1, float64(milliseconds(s.spec.Period))))
+	}
 	f := &s.frame
 	f.Latency = latency
 	if s.governor != nil {

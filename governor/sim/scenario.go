@@ -35,6 +35,7 @@ type Scenario struct {
 	Period   float64            `json:"period_ms,omitempty"`
 	Cores    float64            `json:"cores,omitempty"`   // to begin with; default: enough
 	Scaling  float64            `json:"scaling,omitempty"` // slowdown is (threads/cores)^scaling; default 1
+	Compute  float64            `json:"compute,omitempty"` // of a GPU's time without launches, the share that follows its clock; default 1
 	Sensors  map[string]float64 `json:"sensors,omitempty"` // fields of Hardware that there are, and their first values
 	Events   []Event            `json:"events,omitempty"`  // in order
 	Faults   []Fault            `json:"faults,omitempty"`  // of the sensors
@@ -89,8 +90,37 @@ type Event struct {
 	Ramp        float64            `json:"ramp_ms,omitempty"`
 	Slowdown    float64            `json:"slowdown,omitempty"`
 	Cores       float64            `json:"cores,omitempty"`
+	GPU         *GPU               `json:"gpu,omitempty"`
 	Sensors     map[string]float64 `json:"sensors,omitempty"`
 	Constraints *Constraints       `json:"constraints,omitempty"`
+}
+
+// GPU is what a card gives: its latency is, over that on the card undisturbed and alone, a roofline in sums,
+//
+//	(compute/Clock + (1-compute)/Memory) / Time
+//
+// but for the launches, which the host makes. In an Event, what is absent stays.
+type GPU struct {
+	Clock  float64 `json:"clock,omitempty"`  // of its multiprocessors, over the highest
+	Memory float64 `json:"memory,omitempty"` // of its memory, the same
+	Time   float64 `json:"time,omitempty"`   // share that other processes leave us: in slices of equal length 1/2 beside one that is always busy
+}
+
+func (g GPU) slower(compute float64) float64 {
+	return (compute/g.Clock + (1-compute)/g.Memory) / g.Time
+}
+
+// toward is a part of the way to another state.
+func (g GPU) toward(to GPU, part float64) GPU {
+	for _, v := range []struct {
+		at *float64
+		to float64
+	}{{&g.Clock, to.Clock}, {&g.Memory, to.Memory}, {&g.Time, to.Time}} {
+		if v.to != 0 {
+			*v.at += float64(part * (v.to - *v.at))
+		}
+	}
+	return g
 }
 
 // Fault spoils sensors for a while.
@@ -156,6 +186,9 @@ func (s *Scenario) complete() error {
 	if s.Cores == 0 {
 		s.Cores = 1 << 16
 	}
+	if s.Compute == 0 {
+		s.Compute = 1
+	}
 	bad := func(what string, value any, expected string) error {
 		return fmt.Errorf("scenario %q: %s is %v, expected %s", s.Name, what, value, expected)
 	}
@@ -177,6 +210,9 @@ func (s *Scenario) complete() error {
 		return bad("period_ms", s.Period, "0.1 to 3600000")
 	case !within(s.Cores, 0.01, 1<<16) || !within(s.Scaling, 0, 4) || !within(s.Overlap, 0, 100):
 		return bad("cores, scaling or overlap", fmt.Sprint(s.Cores, ", ", s.Scaling, ", ", s.Overlap), "0.01 to 65536, 0 to 4, 0 to 100")
+	}
+	if !within(s.Compute, 0, 1) {
+		return bad("compute", s.Compute, "0 to 1")
 	}
 	for _, e := range s.Error {
 		if !within(e, 0.01, 100) {
@@ -207,6 +243,13 @@ func (s *Scenario) complete() error {
 		last = e.At
 		if e.Slowdown != 0 && !within(e.Slowdown, 0.05, 100) || e.Cores != 0 && !within(e.Cores, 0.01, 1<<16) || !within(e.Ramp, 0, s.Length) {
 			return bad("event", fmt.Sprint("at ", e.At), "slowdown 0.05 to 100, cores 0.01 to 65536, ramp_ms up to the length")
+		}
+		if g := e.GPU; g != nil {
+			for _, v := range []float64{g.Clock, g.Memory, g.Time} {
+				if v != 0 && !within(v, 0.01, 1) {
+					return bad("gpu", *g, "clock, memory and time from 0.01 to 1")
+				}
+			}
 		}
 		for name := range e.Sensors {
 			if _, ok := s.Sensors[name]; !ok {
@@ -318,14 +361,15 @@ func (c Constraints) governor(period float64) (governor.Constraints, error) {
 // segment is a time in which the machine stays as it is.
 type segment struct {
 	from        time.Duration
-	slow        []float64 // per configuration
+	slow        []float64 // per configuration, on a GPU without its launches
+	host        float64   // the same of launches
 	sensors     [len(fieldList)]float64
 	constraints governor.Constraints // of the scenario's own model
 }
 
 // compile turns the events into segments.
 func (s *Scenario) compile() ([]segment, error) {
-	slowdown, cores := 1.0, s.Cores
+	slowdown, cores, gpu := 1.0, s.Cores, GPU{1, 1, 1}
 	var sensors [len(fieldList)]float64
 	for name, v := range s.Sensors {
 		sensors[fields[name].index] = v
@@ -338,13 +382,20 @@ func (s *Scenario) compile() ([]segment, error) {
 	var list []segment
 	add := func(at float64) {
 		g := segment{from: milliseconds(at), sensors: sensors, constraints: constraints}
-		for _, c := range s.Configurations {
-			slow := slowdown
-			if over := float64(max(1, c.Threads)) / cores; !c.GPU && over > 1 {
-				slow = float64(slow * exact.Exp(float64(s.Scaling*exact.Log(over))))
+		onCPU := func(threads int) float64 {
+			if over := float64(max(1, threads)) / cores; over > 1 {
+				return float64(slowdown * exact.Exp(float64(s.Scaling*exact.Log(over))))
 			}
-			g.slow = append(g.slow, slow)
+			return slowdown
 		}
+		for _, c := range s.Configurations {
+			if c.GPU {
+				g.slow = append(g.slow, float64(slowdown*gpu.slower(s.Compute)))
+			} else {
+				g.slow = append(g.slow, onCPU(c.Threads))
+			}
+		}
+		g.host = onCPU(1)
 		if n := len(list); n > 0 && list[n-1].from == g.from {
 			list[n-1] = g
 			return
@@ -367,7 +418,7 @@ func (s *Scenario) compile() ([]segment, error) {
 		if len(list)+steps > maxSegments {
 			return nil, fmt.Errorf("scenario %q: ramps of more than %d steps, expected fewer", s.Name, maxSegments)
 		}
-		slowdown0, cores0, sensors0 := slowdown, cores, sensors
+		slowdown0, cores0, gpu0, sensors0 := slowdown, cores, gpu, sensors
 		for k := min(1, steps); k <= steps; k++ {
 			part := 1.0
 			if steps > 0 {
@@ -379,6 +430,9 @@ func (s *Scenario) compile() ([]segment, error) {
 			}
 			if e.Cores != 0 {
 				cores = blend(cores0, e.Cores)
+			}
+			if e.GPU != nil {
+				gpu = gpu0.toward(*e.GPU, part)
 			}
 			for name, v := range e.Sensors {
 				f := fields[name].index

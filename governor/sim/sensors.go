@@ -39,6 +39,7 @@ var fieldList = [...]field{
 	{name: "gpu_clock", most: 1, get: func(h *governor.Hardware) *governor.Reading { return &h.GPUClock }},
 	{name: "gpu_load", most: 1, window: 170, noise: 0.02, get: func(h *governor.Hardware) *governor.Reading { return &h.GPULoad }},
 	{name: "gpu_others", most: 1024, get: func(h *governor.Hardware) *governor.Reading { return &h.GPUOthers }},
+	{name: "gpu_memory_clock", most: 1, get: func(h *governor.Hardware) *governor.Reading { return &h.GPUMemClock }},
 	{name: "gpu_power", most: 1e4, window: 1000, noise: 0.3, get: func(h *governor.Hardware) *governor.Reading { return &h.GPUPower }},
 }
 
@@ -67,6 +68,7 @@ type sensors struct {
 	next     time.Duration // sample
 	value    [len(fieldList)]float64
 	present  [len(fieldList)]bool
+	both     bool                    // kinds of processors
 	weight   [len(fieldList)]float64 // of a new sample in the average
 	history  [lateness + 1]governor.Hardware
 	samples  int
@@ -75,6 +77,8 @@ type sensors struct {
 
 func newSensors(s *Scenario, seed uint64) *sensors {
 	p := &sensors{scenario: s, random: newRandom(seed, 2)}
+	onGPU := func(c governor.Configuration) bool { return c.GPU }
+	p.both = slices.ContainsFunc(s.Configurations, onGPU) && slices.ContainsFunc(s.Configurations, func(c governor.Configuration) bool { return !c.GPU })
 	p.next = time.Duration(p.random.uniform() * float64(samplePeriod))
 	for name := range s.Sensors {
 		f := fields[name]
@@ -88,8 +92,10 @@ func newSensors(s *Scenario, seed uint64) *sensors {
 	return p
 }
 
-// sample takes the next sample; target is what the scenario says at that time.
-func (p *sensors) sample(target *[len(fieldList)]float64) {
+// sample takes the next sample; target is what the scenario says at that time. A scenario with one kind of processor
+// says how busy the GPU is, one with both how busy others keep it: to what they leave, the share of time that our
+// own inferences run on it is added.
+func (p *sensors) sample(target *[len(fieldList)]float64, busy float64) {
 	at := p.next
 	p.next += samplePeriod
 	h := &p.history[p.samples%len(p.history)]
@@ -99,7 +105,11 @@ func (p *sensors) sample(target *[len(fieldList)]float64) {
 			continue
 		}
 		f := &fieldList[i]
-		p.value[i] += float64(p.weight[i] * (target[i] - p.value[i]))
+		to := target[i]
+		if p.both && i == fields["gpu_load"].index {
+			to += float64((1 - to) * busy)
+		}
+		p.value[i] += float64(p.weight[i] * (to - p.value[i]))
 		v := p.value[i]
 		if f.noise > 0 {
 			v = min(f.most, math.Abs(v+float64(f.noise*p.random.normal())))

@@ -52,17 +52,17 @@ func (p *Policy) Next(s *governor.State) governor.Decision {
 	}
 	if e.Doubt > 1 && !p.config.NoDoubt {
 		// The outlier may have been slow for a part of its time only, so the machine may be slower than it shows.
-		d, late := p.pick(s, float64(e.Doubt*e.Doubt), quantile)
+		d, late := p.pick(s, slower{float64(e.Doubt * e.Doubt), s.Profile.Configurations[s.Last.Configuration].GPU}, quantile)
 		if late <= e.Doubt {
 			return d
 		}
 		// Not even the fastest level would be in time: there is nothing to win before the doubt is settled.
 	}
-	d, late := p.pick(s, 1, quantile)
+	d, late := p.pick(s, slower{by: 1}, quantile)
 	if e.Threat > 1 && late <= 1 {
 		// Being careful until it comes costs accuracy with every inference, not being careful an answer once. Whoever
 		// does not know when it comes pays the former until it adds up to the latter: at most twice the best.
-		careful, _ := p.pick(s, e.Threat, quantile)
+		careful, _ := p.pick(s, slower{e.Threat, true}, quantile)
 		now, then := s.Profile.Levels[d.Level].Accuracy, s.Profile.Levels[careful.Level].Accuracy
 		if float64((now-then)*float64(e.Waited+1)) <= now {
 			careful.GaveUp = d.GaveUp
@@ -79,22 +79,35 @@ func (p *Policy) Next(s *governor.State) governor.Decision {
 		return d
 	}
 	gaveUp := d.GaveUp
-	d, _ = p.pick(s, 1, e.Residual.Quantile(best-near))
+	d, _ = p.pick(s, slower{by: 1}, e.Residual.Quantile(best-near))
 	d.GaveUp = max(d.GaveUp, gaveUp)
 	return d
 }
 
 const maxConfigurations = 64
 
-// pick is the best option at a slowdown of so many times the estimated one, and its predicted latency over the
-// budget.
-func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governor.Decision, late float64) {
+// slower is a slowdown of so many times the estimated one, of one kind of processor: what a GPU may do is nothing to
+// the CPU.
+type slower struct {
+	by  float64
+	gpu bool
+}
+
+func (x slower) of(s *governor.State, configuration int) float64 {
+	if s.Profile.Configurations[configuration].GPU != x.gpu {
+		return 1
+	}
+	return x.by
+}
+
+// pick is the best option at a slowdown beyond the estimated one, and its predicted latency over the budget.
+func (p *Policy) pick(s *governor.State, slower slower, quantile float64) (best governor.Decision, late float64) {
 	e, c, last := s.Estimate, &s.Constraints, s.Settled
 	n := min(len(s.Profile.Configurations), maxConfigurations)
 	var factor [maxConfigurations]float64 // from the expected latency to the median over the budget
 	var about [maxConfigurations]float64  // to the predicted one, but for the option's own scatter
 	for k := range n {
-		factor[k] = float64(e.Slowdown[k]*slower) / max(1e-9, s.Budget.Seconds())
+		factor[k] = float64(e.Slowdown[k]*slower.of(s, k)) / max(1e-9, s.Budget.Seconds())
 		about[k] = float64(factor[k] * exact.Exp(float64(quantile*e.Widen[k])))
 	}
 	rank := [4]int{}
@@ -109,7 +122,7 @@ func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governo
 	chances := e.Residual != nil && c.Objective == governor.MostAccurate
 	now := 0.0
 	if chances && hold {
-		now = p.chance(s, last.Level, last.Configuration, slower)
+		now = p.chance(s, last.Level, last.Configuration, slower.of(s, last.Configuration))
 	}
 	bestRank, bestValue, bestLate := 4, math.Inf(-1), math.Inf(1)
 	for l := len(s.Profile.Levels) - 1; l >= 0; l-- { // mostly sorted by accuracy: the first that fits is the best
@@ -150,7 +163,7 @@ func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governo
 			}
 			isCurrent := l == last.Level && k == last.Configuration
 			if chances && !tooLate {
-				chance := p.chance(s, l, k, slower)
+				chance := p.chance(s, l, k, slower.of(s, k))
 				gained := 1 - float64(twice*(1-chance))
 				if hold && !isCurrent && !(e.News > 0 && level.Accuracy <= current || e.News < 0 && level.Accuracy >= current) {
 					// The difference of two chances is the share of values in between: so sure is who has seen so many of them,
@@ -161,7 +174,7 @@ func (p *Policy) pick(s *governor.State, slower, quantile float64) (best governo
 				value = float64(value * gained)
 			}
 			if energies && level.Power != nil {
-				median := float64(float64(expected*e.Slowdown[k]) * slower)
+				median := float64(float64(expected*e.Slowdown[k]) * slower.of(s, k))
 				period := max(c.Period.Seconds(), median)
 				energy := s.Profile.Energy(l, k, median, period)
 				if c.MaxPower > 0 && energy > float64(c.MaxPower*period) {

@@ -111,15 +111,19 @@ func failure(ret nvml.Return) error {
 	}
 }
 
-func (d *device) Clocks() (current, highest float64, err error) {
+func (d *device) Clocks() (current, highest float64, err error) { return d.clock(nvml.CLOCK_SM) }
+
+func (d *device) MemoryClocks() (current, highest float64, err error) { return d.clock(nvml.CLOCK_MEM) }
+
+func (d *device) clock(which nvml.ClockType) (current, highest float64, err error) {
 	if !d.clocks {
 		return 0, 0, ErrNoFunction
 	}
-	mhz, ret := d.d.GetClockInfo(nvml.CLOCK_SM)
+	mhz, ret := d.d.GetClockInfo(which)
 	if err := failure(ret); err != nil {
 		return 0, 0, err
 	}
-	most, ret := d.d.GetMaxClockInfo(nvml.CLOCK_SM)
+	most, ret := d.d.GetMaxClockInfo(which)
 	return float64(mhz), float64(most), failure(ret)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -54,7 +55,7 @@ func TestMock(t *testing.T) {
 	valid := func(v float64) governor.Reading { return governor.Reading{Value: v, Condition: governor.Valid} }
 	require.Equal(t, governor.Hardware{
 		GPUClock: valid(0.5), GPUReasons: valid(4), GPULoad: valid(0.8), GPUMemory: valid(0.25), GPUPower: valid(250.5), GPUEnergy: valid(0),
-		GPUTemp: valid(64), GPUOthers: valid(2),
+		GPUTemp: valid(64), GPUOthers: valid(2), GPUMemClock: valid(0.5),
 	}, hardware(s.Read(0)))
 	s = New(b, 8, 10)
 	require.ErrorContains(t, s.Read(0)[load].Err, "NVML answers error 2", "there is no ninth GPU")
@@ -62,6 +63,7 @@ func TestMock(t *testing.T) {
 
 // A symbol that is missing is not called: the mocks would panic, the library would end the process.
 func TestMockMissingSymbols(t *testing.T) {
+	clocks := []source.Field{source.GPUClock, source.GPUMemClock}
 	for symbol, field := range map[string]source.Field{
 		"nvmlDeviceGetClockInfo": source.GPUClock, "nvmlDeviceGetMaxClockInfo": source.GPUClock, "nvmlDeviceGetUtilizationRates": source.GPULoad,
 		"nvmlDeviceGetMemoryInfo": source.GPUMemory, "nvmlDeviceGetPowerUsage": source.GPUPower, "nvmlDeviceGetTotalEnergyConsumption": source.GPUEnergy,
@@ -72,9 +74,9 @@ func TestMockMissingSymbols(t *testing.T) {
 			d.GetClockInfoFunc = func(nvml.ClockType) (uint32, nvml.Return) { return 705, nvml.SUCCESS }
 		}
 		hw := hardware(New(b, 3, 10).Read(0))
-		for f := source.GPUClock; f <= source.GPUReasons; f++ {
+		for f := source.GPUClock; f < source.Fields; f++ {
 			want := governor.Valid
-			if f == field {
+			if f == field || slices.Contains(clocks, field) && slices.Contains(clocks, f) {
 				want = governor.Unsupported
 			}
 			require.Equal(t, want, f.Of(&hw).Condition, "%s without %s", f, symbol)
@@ -133,7 +135,7 @@ func TestFakeLibrary(t *testing.T) {
 	require.Equal(t, governor.Reading{Value: 0.5, At: 6 * again, Condition: governor.Valid}, hw.GPULoad)
 	require.Equal(t, governor.Reading{Value: 47, At: 6 * again, Condition: governor.Valid}, hw.GPUTemp, "by its newer name")
 	require.ErrorIs(t, rows[memory].Err, ErrUnsupported)
-	for _, row := range []int{clock, reasons, power, energy, others} {
+	for _, row := range []int{clock, memoryClock, reasons, power, energy, others} {
 		require.ErrorIs(t, rows[row].Err, ErrNoFunction, rows[row].Name)
 	}
 

@@ -9,6 +9,7 @@ package nvml
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/dynofa/dynofa/governor/sensor/internal/source"
@@ -21,6 +22,7 @@ var (
 	ErrNoFunction  = errors.New("the driver has no such function")
 	ErrUnsupported = errors.New("not supported by the device")
 	ErrLost        = fmt.Errorf("the GPU is lost: %w", sysfs.ErrNoNode)
+	ErrIdle        = fmt.Errorf("the GPU is idle, its last limit may hold or not: %w", sysfs.ErrNoNode)
 )
 
 // Driver is what the sensor needs of NVML.
@@ -35,13 +37,14 @@ type Driver interface {
 // Device is one GPU.
 type Device interface {
 	Clocks() (current, highest float64, err error) // of the SMs, in MHz
-	Reasons() (uint64, error)                      // bits: why the clocks are where they are
-	Utilization() (float64, error)                 // share of the last 1/6 to 1 s in which a kernel ran
-	Memory() (used, total float64, err error)      // bytes
-	Power() (float64, error)                       // W
-	Energy() (float64, error)                      // J since the driver was loaded
-	Temperature() (float64, error)                 // degrees Celsius
-	Processes() ([]int, error)                     // process ids of those that compute
+	MemoryClocks() (current, highest float64, err error)
+	Reasons() (uint64, error)                 // bits: why the clocks are where they are
+	Utilization() (float64, error)            // share of the last 1/6 to 1 s in which a kernel ran
+	Memory() (used, total float64, err error) // bytes
+	Power() (float64, error)                  // W
+	Energy() (float64, error)                 // J since the driver was loaded
+	Temperature() (float64, error)            // degrees Celsius
+	Processes() ([]int, error)                // process ids of those that compute
 }
 
 // idle is the bit of Reasons that says that the clocks are low because there is nothing to do.
@@ -57,11 +60,12 @@ type Sensor struct {
 	wait   time.Duration
 	err    error
 
-	energy struct {
+	limited [current + 1]bool // rows of clocks: whether it was when the GPU last worked
+	energy  struct {
 		last, sum float64
 		has       bool
 	}
-	rows [9]source.Row
+	rows [10]source.Row
 }
 
 // Rows of the sensor.
@@ -74,13 +78,14 @@ const (
 	energy
 	temperature
 	others
+	memoryClock
 	current
 )
 
 // New reads the GPU with an index; pid is the process that is not counted among the others.
 func New(driver Driver, index, pid int) *Sensor {
 	s := &Sensor{driver: driver, index: index, pid: pid, wait: sysfs.Again}
-	s.rows = [9]source.Row{
+	s.rows = [10]source.Row{
 		clock:       {Name: "permitted", Field: source.GPUClock, Path: "nvmlDeviceGetClockInfo"},
 		reasons:     {Name: "reasons", Field: source.GPUReasons, Path: "nvmlDeviceGetCurrentClocksEventReasons"},
 		load:        {Name: "load", Field: source.GPULoad, Path: "nvmlDeviceGetUtilizationRates"},
@@ -89,6 +94,7 @@ func New(driver Driver, index, pid int) *Sensor {
 		energy:      {Name: "energy", Field: source.GPUEnergy, Unit: "J", Path: "nvmlDeviceGetTotalEnergyConsumption"},
 		temperature: {Name: "temperature", Field: source.GPUTemp, Unit: "°C", Path: "nvmlDeviceGetTemperature"},
 		others:      {Name: "others", Field: source.GPUOthers, Path: "nvmlDeviceGetComputeRunningProcesses"},
+		memoryClock: {Name: "memory clock", Field: source.GPUMemClock, Path: "nvmlDeviceGetClockInfo"},
 		current:     {Name: "current", Unit: "MHz", Path: "nvmlDeviceGetClockInfo"},
 	}
 	return s
@@ -110,26 +116,26 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 	for _, ask := range []func(){
 		func() {
 			mhz, highest, err := s.device.Clocks()
-			if err == nil && (highest <= 0 || mhz < 0) {
-				err = sysfs.ErrNumber
-			}
+			err = inRange(mhz, math.Inf(1), positive(highest, err))
 			set(current, mhz, err)
 			set(clock, source.Share(mhz, highest), err)
 		},
 		func() {
+			mhz, highest, err := s.device.MemoryClocks()
+			set(memoryClock, source.Share(mhz, highest), inRange(mhz, math.Inf(1), positive(highest, err)))
+		},
+		func() {
 			bits, err := s.device.Reasons()
 			set(reasons, float64(bits), err)
-			if err == nil && bits&idle != 0 && s.rows[clock].Err == nil {
-				s.rows[clock].Reading.Value = 1 // an idle GPU slows down, but nothing limits it
-			}
 		},
-		func() { v, err := s.device.Utilization(); set(load, v, inRange(v, 1, err)) },
+		func() {
+			v, err := s.device.Utilization()
+			set(load, v, inRange(v, 1, err))
+			s.rest(now)
+		},
 		func() {
 			used, total, err := s.device.Memory()
-			if err == nil && total <= 0 {
-				err = sysfs.ErrNumber
-			}
-			set(memory, used/total, inRange(used, total, err))
+			set(memory, used/total, inRange(used, total, positive(total, err)))
 		},
 		func() { v, err := s.device.Power(); set(power, v, inRange(v, 1e5, err)) },
 		func() { v, err := s.device.Energy(); v, err = s.count(v, err); set(energy, v, err) },
@@ -151,6 +157,35 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 		}
 	}
 	return s.rows[:]
+}
+
+// rest is what clocks say while the GPU does nothing: they are low, but that is no limit. Whether a limit that was
+// there has gone meanwhile, nobody knows before it works again. Where the driver has no reasons, no load has to do.
+func (s *Sensor) rest(now time.Duration) {
+	bits, err := s.rows[reasons].Reading.Value, s.rows[reasons].Err
+	idle := uint64(bits)&idle != 0
+	if err != nil {
+		idle = s.rows[load].Err == nil && s.rows[load].Reading.Value == 0
+	}
+	for _, row := range []int{clock, memoryClock} {
+		r := &s.rows[row]
+		switch {
+		case r.Err != nil:
+		case !idle:
+			s.limited[row] = r.Reading.Value < 1
+		case s.limited[row]:
+			r.Set(now, 0, ErrIdle)
+		default:
+			r.Reading.Value = 1
+		}
+	}
+}
+
+func positive(v float64, err error) error {
+	if err == nil && !(v > 0) {
+		return sysfs.ErrNumber
+	}
+	return err
 }
 
 func inRange(v, most float64, err error) error {

@@ -18,24 +18,25 @@ type script struct {
 	inits, shutdowns     int
 	mhz, highest, joules float64
 	reasons              uint64
-	celsius              float64
+	celsius, load        float64
 }
 
 func newScript() *script {
-	return &script{errs: map[string]error{}, mhz: 1410, highest: 1980, joules: 5000, celsius: 61}
+	return &script{errs: map[string]error{}, mhz: 1410, highest: 1980, joules: 5000, celsius: 61, load: 0.75}
 }
 
-func (s *script) Init() error                          { s.inits++; return s.errs["init"] }
-func (s *script) Shutdown()                            { s.shutdowns++ }
-func (s *script) Device(int) (Device, error)           { return s, s.errs["device"] }
-func (s *script) Clocks() (_, _ float64, _ error)      { return s.mhz, s.highest, s.errs["clocks"] }
-func (s *script) Reasons() (uint64, error)             { return s.reasons, s.errs["reasons"] }
-func (s *script) Utilization() (float64, error)        { return 0.75, s.errs["utilization"] }
-func (s *script) Memory() (used, all float64, _ error) { return 20e9, 80e9, s.errs["memory"] }
-func (s *script) Power() (float64, error)              { return 312.5, s.errs["power"] }
-func (s *script) Energy() (float64, error)             { return s.joules, s.errs["energy"] }
-func (s *script) Temperature() (float64, error)        { return s.celsius, s.errs["temperature"] }
-func (s *script) Processes() ([]int, error)            { return []int{17, 4001, 23}, s.errs["processes"] }
+func (s *script) Init() error                           { s.inits++; return s.errs["init"] }
+func (s *script) Shutdown()                             { s.shutdowns++ }
+func (s *script) Device(int) (Device, error)            { return s, s.errs["device"] }
+func (s *script) Clocks() (_, _ float64, _ error)       { return s.mhz, s.highest, s.errs["clocks"] }
+func (s *script) MemoryClocks() (_, _ float64, _ error) { return 2619, 2619, s.errs["memory clocks"] }
+func (s *script) Reasons() (uint64, error)              { return s.reasons, s.errs["reasons"] }
+func (s *script) Utilization() (float64, error)         { return s.load, s.errs["utilization"] }
+func (s *script) Memory() (used, all float64, _ error)  { return 20e9, 80e9, s.errs["memory"] }
+func (s *script) Power() (float64, error)               { return 312.5, s.errs["power"] }
+func (s *script) Energy() (float64, error)              { return s.joules, s.errs["energy"] }
+func (s *script) Temperature() (float64, error)         { return s.celsius, s.errs["temperature"] }
+func (s *script) Processes() ([]int, error)             { return []int{17, 4001, 23}, s.errs["processes"] }
 
 func hardware(rows []source.Row) (hw governor.Hardware) {
 	for _, r := range rows {
@@ -58,7 +59,7 @@ func TestValues(t *testing.T) {
 	}
 	require.Equal(t, governor.Hardware{
 		GPUClock: valid(1410. / 1980), GPUReasons: valid(0x24), GPULoad: valid(0.75), GPUMemory: valid(0.25), GPUPower: valid(312.5),
-		GPUEnergy: valid(30), GPUTemp: valid(61), GPUOthers: valid(2),
+		GPUEnergy: valid(30), GPUTemp: valid(61), GPUOthers: valid(2), GPUMemClock: valid(1),
 	}, hardware(s.Read(now)))
 	s.Close()
 	s.Close()
@@ -69,14 +70,14 @@ func TestValues(t *testing.T) {
 func TestEachFailsAlone(t *testing.T) {
 	for call, field := range map[string]source.Field{
 		"clocks": source.GPUClock, "reasons": source.GPUReasons, "utilization": source.GPULoad, "memory": source.GPUMemory, "power": source.GPUPower,
-		"energy": source.GPUEnergy, "temperature": source.GPUTemp, "processes": source.GPUOthers,
+		"energy": source.GPUEnergy, "temperature": source.GPUTemp, "processes": source.GPUOthers, "memory clocks": source.GPUMemClock,
 	} {
 		for _, err := range []error{ErrUnsupported, ErrNoFunction, errors.New("NVML answers error 999")} {
 			g := newScript()
 			g.errs[call] = err
 			s := New(g, 0, 1)
 			hw := hardware(s.Read(0))
-			for f := source.GPUClock; f <= source.GPUReasons; f++ {
+			for f := source.GPUClock; f < source.Fields; f++ {
 				want := governor.Valid
 				if f == field {
 					want = governor.Unsupported
@@ -104,7 +105,8 @@ func TestNonsense(t *testing.T) {
 	require.Equal(t, governor.Reading{Value: 10, At: 2, Condition: governor.Valid}, hw.GPUEnergy)
 }
 
-// A GPU without work runs slowly, but nothing limits it.
+// A GPU without work runs slowly, but nothing limits it; unless something did when it last worked, which nobody can see
+// while it rests.
 func TestIdleIsNoLimit(t *testing.T) {
 	g := newScript()
 	g.mhz, g.reasons = 345, idle
@@ -112,6 +114,23 @@ func TestIdleIsNoLimit(t *testing.T) {
 	rows := s.Read(0)
 	require.Equal(t, 1., hardware(rows).GPUClock.Value)
 	require.Equal(t, 345., rows[current].Reading.Value)
+	g.mhz, g.reasons = 990, 0x40
+	require.Equal(t, 0.5, hardware(s.Read(1)).GPUClock.Value)
+	g.mhz, g.reasons = 345, idle
+	for now := range time.Duration(3) {
+		rows = s.Read(2 + now)
+		require.ErrorIs(t, rows[clock].Err, ErrIdle)
+		require.Equal(t, governor.Missing, hardware(rows).GPUClock.Condition)
+		require.Equal(t, 1., hardware(rows).GPUMemClock.Value, "which was not limited")
+	}
+	g.mhz, g.reasons = 1980, 0
+	require.Equal(t, 1., hardware(s.Read(5)).GPUClock.Value)
+	g.mhz, g.reasons = 345, idle
+	require.Equal(t, 1., hardware(s.Read(6)).GPUClock.Value)
+	g.errs["reasons"] = ErrUnsupported
+	require.Equal(t, 345./1980, hardware(s.Read(7)).GPUClock.Value, "busy, so something limits it")
+	g.load = 0
+	require.Equal(t, governor.Missing, hardware(s.Read(8)).GPUClock.Condition)
 }
 
 // Init fails, then recovers; the pauses between the attempts get longer.

@@ -61,6 +61,7 @@ const (
 	GPUTemp
 	GPUMemory
 	GPUReasons
+	GPUMemClock
 	Fields // one more than the last
 )
 
@@ -103,6 +104,8 @@ func (f Field) Of(hw *governor.Hardware) *governor.Reading {
 		return &hw.GPUMemory
 	case GPUReasons:
 		return &hw.GPUReasons
+	case GPUMemClock:
+		return &hw.GPUMemClock
 	}
 	panic("source: no field of governor.Hardware")
 }
@@ -111,7 +114,7 @@ func (f Field) Of(hw *governor.Hardware) *governor.Reading {
 func (f Field) String() string {
 	return [Fields]string{
 		"", "Clock", "Cores", "Contention", "Pressure", "Steal", "Throttled", "Temperature", "Cooling", "Power", "Energy",
-		"GPUClock", "GPULoad", "GPUOthers", "GPUPower", "GPUEnergy", "GPUTemp", "GPUMemory", "GPUReasons",
+		"GPUClock", "GPULoad", "GPUOthers", "GPUPower", "GPUEnergy", "GPUTemp", "GPUMemory", "GPUReasons", "GPUMemClock",
 	}[f]
 }
 
