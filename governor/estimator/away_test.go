@@ -170,3 +170,20 @@ func TestSensorIsQuestioned(t *testing.T) {
 		require.InDelta(t, c.after, x.gpu(), 0.1, name)
 	}
 }
+
+// The load of a processor is not that of the other: its noise stays behind, and is back with it.
+func TestALoadIsLeftBehind(t *testing.T) {
+	x := newPair()
+	x.on(onGPU, 100, 1, -1, 0)
+	calm := x.Estimate().Residual.Quantile(0.1)
+	for range 15 {
+		x.on(onGPU, 1, 2.75, -1, 0)
+		x.on(onGPU, 1, 3.25, -1, 0)
+	}
+	busy := x.Estimate().Residual.Quantile(0.1)
+	require.Less(t, busy, calm-0.05)
+	x.on(onCPU, patience, 1, -1, 0)
+	require.InDelta(t, calm, x.Estimate().Residual.Quantile(0.1), 0.02)
+	x.on(onGPU, 1, 3, -1, 0)
+	require.InDelta(t, busy, x.Estimate().Residual.Quantile(0.1), 0.02)
+}

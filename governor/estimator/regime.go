@@ -1,0 +1,51 @@
+package estimator
+
+import "github.com/dynofa/dynofa/governor"
+
+// regime is what is known of the noise and of the jumps of a machine: as it should be, or under a load that slows it
+// down. What a load does to the noise ends with it.
+type regime struct {
+	noise   *governor.Residual
+	scatter scatter
+	scale   float64 // of the track
+	rate    float64
+	known   bool
+	seen    float64 // inferences
+	jumps   float64 // upwards
+	jumped  float64 // sum of the logarithms of the slowdowns that they led to
+}
+
+const (
+	calm = iota
+	loaded
+)
+
+// enter changes the regime. A load that has not been seen before is taken to have the noise of the calm.
+func (e *Estimator) enter(t *track, regime int) {
+	from, to := &e.regimes[e.regime], &e.regimes[regime]
+	from.scale, from.rate = t.scale, t.rate
+	if !to.known {
+		to.known = true
+		to.noise.Restart(from.noise, startWorth)
+		to.scatter, to.scale, to.rate = from.scatter, from.scale, from.rate
+	}
+	t.scale, t.rate = to.scale, to.rate
+	e.regime = regime
+	if e.estimate.Residual != nil {
+		e.estimate.Residual = to.noise
+	}
+	for i := range e.estimate.Spread {
+		e.estimate.Spread[i] = to.scatter.of(e.estimate.Expected[i])
+	}
+}
+
+// recognize tells the regime from the base, which was so much before.
+func (e *Estimator) recognize(t *track, before float64) {
+	switch {
+	case e.regime == calm && t.base-before > much:
+		e.slow, t.calm = t, before
+		e.enter(t, loaded)
+	case e.regime == loaded && t == e.slow && t.base < t.calm+much/2:
+		e.enter(t, calm)
+	}
+}
