@@ -86,11 +86,10 @@ func (e *Estimator) leave(kind int, at time.Duration) {
 // never finds out otherwise.
 func (e *Estimator) question(kind int, at time.Duration, silent bool) {
 	a, t := &e.away[kind], &e.tracks[kind]
-	hangs := e.watch.alive && e.watch.same >= frozen
 	for k := range e.effects {
 		f := &e.effects[k]
 		by := float64(f.gain * f.phi[t.seenAt])
-		if !f.concerns(k, kind == gpus) || f.waits > 0 || by < little || silent != (f.lost || hangs) {
+		if !f.concerns(k, kind == gpus) || f.waits > 0 || by < little || silent != (f.lost || e.hangs()) {
 			continue
 		}
 		before := t.variance
@@ -105,6 +104,9 @@ func (e *Estimator) question(kind int, at time.Duration, silent bool) {
 		a.claims[k], a.claimed = true, a.claimed+by
 	}
 }
+
+// hangs tells whether sensors that were never still repeat themselves.
+func (e *Estimator) hangs() bool { return e.watch.alive && e.watch.same >= frozen }
 
 // answer ends a question.
 func (e *Estimator) answer(kind int, lied bool, at time.Duration) {
@@ -147,7 +149,11 @@ func (e *Estimator) lower(kind int, by float64) {
 func (e *Estimator) listen(now time.Duration, h *governor.Hardware) {
 	a := &e.away[gpus]
 	load, ok := current(&h.GPULoad, now, freshGPU)
-	if a.n == 0 || a.deaf || a.doubted || a.tried || !ok || now-a.at < settled || !(load >= 0 && load <= 1) {
+	if !ok || e.hangs() { // nobody says that they are busy
+		a.busy = false
+		return
+	}
+	if a.n == 0 || a.deaf || a.doubted || a.tried || now-a.at < settled || !(load >= 0 && load <= 1) {
 		return
 	}
 	n := 1.0
