@@ -10,8 +10,8 @@ import (
 
 // away is a kind of processor while inferences run on the other one, of a profile that has both: no latency tells
 // then how it goes on there. What sensors explain follows them; the rest is believed for a while, and then, or when the
-// GPU's load says so, no longer; in the end sensors are not, either. If that was an error, the first inference back there tells, and the next time it
-// is believed for twice as long.
+// GPU's load says so, no longer; in the end sensors are not, either. If that was an error, the first inference back
+// there tells, and the next time it is believed for twice as long.
 type away struct {
 	n        int           // inferences elsewhere since the last one here; 0: in use
 	at       time.Duration // end of the last one here
@@ -22,8 +22,8 @@ type away struct {
 	claims   [kinds]bool   // these sensors
 	doubted  bool          // it was left for an outlier that may be nothing but that
 	tried    bool          // patience has ended
-	told     float64       // the most that the load of others has made of it since
-	busy     bool          // and makes of it now
+	told     float64       // the most that the load of others has made of it
+	busy     bool          // that load is there now
 	deaf     bool          // the load has been wrong
 }
 

@@ -171,3 +171,23 @@ func TestSensorIsQuestioned(t *testing.T) {
 		require.InDelta(t, c.after, x.gpu(), 0.1, name)
 	}
 }
+
+// What slows nothing down is the number of CPUs that the profile was made with.
+func TestCoresAreQuestioned(t *testing.T) {
+	p, _ := both()
+	p.Cores = 2 // and 4 threads
+	e := New(p, nil)
+	now := time.Duration(0)
+	run := func(configuration, n int, cpus float64) {
+		for range n {
+			now += 50 * time.Millisecond
+			e.Sense(now, &governor.Hardware{Cores: valid(cpus, now), Pressure: valid(now.Seconds()/1e3, now)})
+			e.Observe(governor.Observation{At: now, Level: 1, Configuration: configuration, Latency: p.Levels[1].Latency[configuration]})
+		}
+	}
+	run(onCPU, 50, 2)
+	run(onGPU, doubtSensors*patience-1, 1)
+	require.InDelta(t, 1.93, e.Estimate().Slowdown[onCPU], 0.05)
+	run(onGPU, 1, 1)
+	require.InDelta(t, 1, e.Estimate().Slowdown[onCPU], 0.05)
+}
