@@ -68,13 +68,13 @@ func TestLeftInDoubt(t *testing.T) {
 	}{"outliers last": {odds{steps: 9, spikes: 1}, patience}, "outliers are just that": {odds{steps: 1, spikes: 9}, impatience}} {
 		x := newPair()
 		x.on(onGPU, 50, 1, -1, 0)
-		x.Estimator.odds = [2]odds{c.odds, c.odds}
+		x.odds = [2]odds{c.odds, c.odds}
 		x.on(onGPU, 1, 2, -1, 0)
 		x.on(onCPU, c.long-1, 1, -1, 0)
 		require.InDelta(t, 2, x.gpu(), 0.1, name)
 		x.on(onCPU, 1, 1, -1, 0)
 		require.InDelta(t, 1, x.gpu(), 0.05, name)
-		spikes := func() float64 { return x.Estimator.odds[0].spikes + x.Estimator.odds[1].spikes }
+		spikes := func() float64 { return x.odds[0].spikes + x.odds[1].spikes }
 		before := spikes()
 		x.on(onGPU, 1, 1, -1, 0)
 		require.Equal(t, before+1, spikes(), name)
