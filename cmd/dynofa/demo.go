@@ -156,7 +156,7 @@ func (d *demo) write(p figure.Figure, name string) error {
 func (d *demo) live(length time.Duration) error {
 	// A frame is long against the scheduler's time slices, or a slowdown would be all or nothing.
 	images := max(1, int(frameMS/d.levels[len(d.levels)-1].LatencyMS))
-	l := &live{session: d.session, classes: d.model.Classes(), use: d.session.Select, images: images, pin: true, watch: &watcher{},
+	l := &live{ways: []way{{d.session, d.session.Select}}, classes: d.model.Classes(), images: images, pin: true, watch: &watcher{},
 		loads: []disturbance{{kind: "cpu", from: length / 3, to: length * 2 / 3, amount: 2}}}
 	var accuracy []float64
 	var latency [][]time.Duration

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,7 +38,7 @@ type governCmd struct {
 	Accuracy    []float64     `help:"Accuracies of the levels, in place of the record." placeholder:"PERCENT"`
 	Device      string        `help:"Take the quiet latencies from the bundle's record of this device, instead of measuring them." placeholder:"NAME"`
 	NoSensors   bool          `help:"Latencies are all that policies see."`
-	Backend     string        `help:"Engine, one of those that info lists; default: the best."`
+	Backend     []string      `help:"Engines that the policy may choose from, of those that info lists, one of them on a GPU at most; default: the best on the CPU." placeholder:"NAME"`
 	Output      string        `short:"o" help:"Folder for a trace and a plot of each run." placeholder:"DIR"`
 	Record      string        `help:"Write the runs as a result file that bench compare and export read." placeholder:"FILE"`
 	Metrics     string        `help:"Serve metrics for Prometheus at /metrics while it runs; without a host on this machine only." placeholder:"[HOST]:PORT"`
@@ -53,7 +54,7 @@ func (c *governCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
-	l := &live{pin: c.Pin, noSensors: c.NoSensors, watch: &watcher{}}
+	l := &live{pin: c.Pin, noSensors: c.NoSensors, watch: &watcher{}, gpu: c.device()}
 	for _, s := range c.Load {
 		d, err := parseLoad(s)
 		if err != nil {
@@ -65,25 +66,33 @@ func (c *governCmd) Run(e *env) (err error) {
 		}
 		l.loads = append(l.loads, d)
 	}
-	m, err := open(c.Model, c.Backend)
-	if err != nil {
-		return err
+	var m *dynofa.Model
+	var subnets []ofa.Subnet
+	var accuracy []float64
+	var source string
+	var configurations []governor.Configuration
+	for _, backend := range c.Backend {
+		if m, err = open(c.Model, backend); err != nil {
+			return err
+		}
+		defer closing(m, &err)
+		s, err := m.NewSession(&dynofa.Config{Threads: slices.Max(c.Threads)})
+		if err != nil {
+			return err
+		}
+		defer closing(s, &err)
+		if subnets, accuracy, source, err = c.levels(m); err != nil {
+			return err
+		}
+		w := way{session: s, use: s.Select}
+		if len(c.Subnet) > 0 {
+			w.use = func(level int) error { return s.Configure(subnets[level]) }
+		}
+		for _, configuration := range c.configurations(s.Backend()) {
+			configurations, l.ways = append(configurations, configuration), append(l.ways, w)
+		}
 	}
-	defer closing(m, &err)
-	s, err := m.NewSession(&dynofa.Config{Threads: slices.Max(c.Threads)})
-	if err != nil {
-		return err
-	}
-	defer closing(s, &err)
-	l.session, l.classes = s, m.Classes()
-	subnets, accuracy, source, err := c.levels(m)
-	if err != nil {
-		return err
-	}
-	l.use = s.Select
-	if len(c.Subnet) > 0 {
-		l.use = func(level int) error { return s.Configure(subnets[level]) }
-	}
+	l.classes = m.Classes()
 	var data imageio.Dataset
 	if c.Data != "" {
 		if data, err = imageio.Open(c.Data, "test"); err != nil {
@@ -92,10 +101,6 @@ func (c *governCmd) Run(e *env) (err error) {
 	}
 	if err := l.load(m, subnets, data); err != nil {
 		return err
-	}
-	var configurations []governor.Configuration
-	for _, n := range c.Threads {
-		configurations = append(configurations, governor.Configuration{Name: fmt.Sprintf("%d threads", n), Threads: n})
 	}
 	latency, err := c.latencies(e, l, m, configurations)
 	if err != nil {
@@ -146,6 +151,18 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 	case c.Pin && slices.Max(c.Threads) > 1:
 		return nil, fmt.Errorf("--pin with --threads %v, expected one thread", c.Threads)
 	}
+	if len(c.Backend) == 0 {
+		c.Backend = []string{""}
+	}
+	gpus := 0
+	for i, backend := range c.Backend {
+		if onGPU(backend) {
+			gpus++
+		}
+		if slices.Contains(c.Backend[:i], backend) || gpus > 1 {
+			return nil, fmt.Errorf("--backend is %q, expected each engine once and one on a GPU at most", c.Backend)
+		}
+	}
 	names := c.Compare
 	switch {
 	case c.Policy != "":
@@ -169,6 +186,34 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 		chosen = append(chosen, all[i])
 	}
 	return chosen, nil
+}
+
+// onGPU tells the engines on GPUs, and the number of the device.
+func onGPU(backend string) bool { return backend == "cuda" || strings.HasPrefix(backend, "cuda:") }
+
+// device is the number of the GPU that one of the engines uses, as in cuda:1.
+func (c *governCmd) device() int {
+	for _, backend := range c.Backend {
+		if n, err := strconv.Atoi(strings.TrimPrefix(backend, "cuda:")); err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+// configurations are the ways to run an engine.
+func (c *governCmd) configurations(backend string) (list []governor.Configuration) {
+	if onGPU(backend) {
+		return []governor.Configuration{{Name: backend, GPU: true}}
+	}
+	for _, n := range c.Threads {
+		name := fmt.Sprintf("%d threads", n)
+		if len(c.Backend) > 1 {
+			name = fmt.Sprintf("%s, %s", backend, name)
+		}
+		list = append(list, governor.Configuration{Name: name, Threads: n})
+	}
+	return list
 }
 
 // levels are the sub-networks to choose from, their accuracies and where those come from.
@@ -216,9 +261,10 @@ func (c *governCmd) latencies(e *env, l *live, m *dynofa.Model, configurations [
 	var result [][]time.Duration
 	for i, level := range m.Levels() {
 		var list []time.Duration
-		for _, configuration := range configurations {
+		for j, configuration := range configurations {
+			backend, threads := l.ways[j].session.Backend(), max(1, configuration.Threads)
 			k := slices.IndexFunc(level.Latency, func(r bundle.Latency) bool {
-				return r.Device == c.Device && r.Backend == l.session.Backend() && max(1, r.Threads) == configuration.Threads
+				return r.Device == c.Device && r.Backend == backend && (max(1, r.Threads) == threads || configuration.GPU)
 			})
 			if k < 0 {
 				var known []string
@@ -226,7 +272,7 @@ func (c *governCmd) latencies(e *env, l *live, m *dynofa.Model, configurations [
 					known = append(known, fmt.Sprintf("%s, %s, %d threads", r.Device, r.Backend, max(1, r.Threads)))
 				}
 				return nil, fmt.Errorf("level %d has no record of device %q with %s and %d threads, expected one of: %s", i, c.Device,
-					l.session.Backend(), configuration.Threads, strings.Join(known, "; "))
+					backend, threads, strings.Join(known, "; "))
 			}
 			list = append(list, time.Duration(level.Latency[k].MedianMS*1e6))
 		}
@@ -278,7 +324,11 @@ func (l *live) load(m *dynofa.Model, subnets []ofa.Subnet, data imageio.Dataset)
 // describe makes the profile of frames from that of images.
 func (l *live) describe(m *dynofa.Model, subnets []ofa.Subnet, accuracy []float64, latency [][]time.Duration, configurations []governor.Configuration) {
 	l.profile = &governor.Profile{Configurations: configurations, Cores: float64(len(allowedCores()))}
-	l.head = traceHead{Trace: traceVersion, Engine: l.session.Backend(), Model: describe(m.Space()), Images: l.images, Labels: l.labels != nil,
+	var engines []string
+	for _, w := range l.ways {
+		engines = append(engines, w.session.Backend())
+	}
+	l.head = traceHead{Trace: traceVersion, Engine: strings.Join(slices.Compact(engines), ", "), Model: describe(m.Space()), Images: l.images, Labels: l.labels != nil,
 		Configurations: configurations, Load: []string{}}
 	for i, list := range latency {
 		level := governor.Level{Accuracy: accuracy[i]}
@@ -311,14 +361,14 @@ func (c *governCmd) introduce(e *env, l *live, source string) {
 	}
 	e.printf("%s\nengine %s, frames of %d images of %s, deadline %.4g ms with probability %.4g\n", l.head.Model, l.head.Engine, l.images, inputs, c.Deadline, c.P)
 	e.printf("accuracies: %s\n\n%5s  %10s", source, "level", "accuracy %")
-	for _, n := range c.Threads {
-		e.printf("  %5d threads", n)
+	for _, configuration := range l.profile.Configurations {
+		e.printf("  %13s", configuration.Name)
 	}
 	e.printf("  sub-network\n")
 	for i, level := range l.head.Levels {
 		e.printf("%5d  %10.2f", i, level.Accuracy)
-		for _, v := range level.LatencyMS {
-			e.printf("  %10.2f ms", v)
+		for k, v := range level.LatencyMS {
+			e.printf("  %*.2f ms", max(10, len(l.profile.Configurations[k].Name)-3), v)
 		}
 		e.printf("  %s\n", level.Subnet)
 	}

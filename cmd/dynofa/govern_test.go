@@ -30,14 +30,14 @@ func twoLevels(t testing.TB) *live {
 	s, err := m.NewSession(nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = s.Close() })
-	l := &live{session: s, classes: m.Classes(), use: s.Select, images: 3, watch: &watcher{}}
+	l := &live{classes: m.Classes(), images: 3, watch: &watcher{}}
 	subnets := []int{0, 6}
 	all, accuracy := m.Levels(), []float64{91, 94}
 	chosen := all[:0:0]
 	for _, i := range subnets {
 		chosen = append(chosen, all[i])
 	}
-	l.use = func(level int) error { return s.Select(subnets[level]) }
+	l.ways = []way{{s, func(level int) error { return s.Select(subnets[level]) }}}
 	require.NoError(t, l.load(m, []ofa.Subnet{chosen[0].Subnet, chosen[1].Subnet}, nil))
 	configurations := []governor.Configuration{{Threads: 1}}
 	latency, err := l.measure(t.Context(), configurations, 0)
@@ -194,19 +194,69 @@ func TestGovernLive(t *testing.T) {
 	require.Contains(t, text, "2 threads")
 }
 
+// Each engine is a configuration for each number of threads; one on a GPU is one.
+func TestGovernChoosesTheEngine(t *testing.T) {
+	engines := dynofa.Backends()
+	if len(engines) < 2 {
+		t.Skip("SKIPPED: one engine in this build")
+	}
+	first, second := engines[0], engines[len(engines)-1]
+	var report governReport
+	require.NoError(t, json.Unmarshal([]byte(succeed(t, "govern", shipped+"fashion.dofa", "--deadline", "50", "--seconds", "200ms", "--images", "1",
+		"--threads", "1,2", "--backend", first, "--backend", second, "--json")), &report))
+	require.Equal(t, first+", "+second, report.Profile.Engine)
+	require.Equal(t, []governor.Configuration{{Name: first + ", 1 threads", Threads: 1}, {Name: first + ", 2 threads", Threads: 2},
+		{Name: second + ", 1 threads", Threads: 1}, {Name: second + ", 2 threads", Threads: 2}}, report.Profile.Configurations)
+	require.Positive(t, report.Runs[0].Frames)
+
+	c := governCmd{Threads: []int{1, 2}, Backend: []string{"native", "cuda:1"}}
+	require.Equal(t, []governor.Configuration{{Name: "cuda:1", GPU: true}}, c.configurations("cuda:1"))
+	require.Equal(t, 1, c.device())
+	c.Backend[1] = "cuda"
+	require.Equal(t, 0, c.device())
+}
+
+// The session of the chosen configuration is the one that runs.
+func TestStepRunsTheChosenEngine(t *testing.T) {
+	l := twoLevels(t)
+	m, err := dynofa.Open(shipped+"fashion.dofa", &dynofa.Config{Backend: "purego"})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.Close() })
+	s, err := m.NewSession(nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	require.Equal(t, -1, s.Ran().Level)
+	l.ways = append(l.ways, way{s, func(level int) error { return s.Select(6 * level) }})
+	l.profile.Configurations = append(l.profile.Configurations, governor.Configuration{GPU: true})
+	for level := range l.profile.Levels {
+		l.profile.Levels[level].Latency = []time.Duration{time.Millisecond, time.Millisecond}
+	}
+	l.constrain(governor.Constraints{Deadline: time.Second})
+	y, err := l.player(policy.Entry{New: policy.Static(1, 1)}, func() time.Duration { return 0 }, 1)
+	require.NoError(t, err)
+	before := l.ways[0].session.Ran()
+	f, err := y.step(t.Context(), false)
+	require.NoError(t, err)
+	require.Equal(t, 1, f.Configuration)
+	require.Equal(t, 6, s.Ran().Level)
+	require.Equal(t, before, l.ways[0].session.Ran(), "the other one rests")
+}
+
 func TestGovernRefusals(t *testing.T) {
 	model := shipped + "fashion.dofa"
 	for want, args := range map[string][]string{
-		"--deadline is 0, expected":                   {"--deadline", "0"},
-		"policy \"dynamicofa\", expected one of":      {"--deadline", "9", "--policy", "dynamicofa"},
-		"load \"fire:1s-2s\": unknown kind":           {"--deadline", "9", "--load", "fire:1s-2s"},
-		"no two times in order":                       {"--deadline", "9", "--load", "cpu:2s-1s"},
-		"amount is no number":                         {"--deadline", "9", "--load", "cpu:1s-2s:0"},
-		"--accuracy has 2 values, expected one":       {"--deadline", "9", "--accuracy", "60,70"},
-		"level 0 has no record of device \"nowhere\"": {"--deadline", "9", "--device", "nowhere"},
-		"--pin with --threads [2]":                    {"--deadline", "9", "--pin", "--threads", "2"},
-		"probability 1.5, expected":                   {"--deadline", "9", "--p", "1.5", "--images", "1", "--device", "x"},
-		"--metrics \"nine\", expected [HOST]:PORT":    {"--deadline", "9", "--metrics", "nine"},
+		"--deadline is 0, expected":                    {"--deadline", "0"},
+		"policy \"dynamicofa\", expected one of":       {"--deadline", "9", "--policy", "dynamicofa"},
+		"load \"fire:1s-2s\": unknown kind":            {"--deadline", "9", "--load", "fire:1s-2s"},
+		"no two times in order":                        {"--deadline", "9", "--load", "cpu:2s-1s"},
+		"amount is no number":                          {"--deadline", "9", "--load", "cpu:1s-2s:0"},
+		"--accuracy has 2 values, expected one":        {"--deadline", "9", "--accuracy", "60,70"},
+		"level 0 has no record of device \"nowhere\"":  {"--deadline", "9", "--device", "nowhere"},
+		"--pin with --threads [2]":                     {"--deadline", "9", "--pin", "--threads", "2"},
+		"--backend is [\"cuda\" \"cuda:1\"], expected": {"--deadline", "9", "--backend", "cuda,cuda:1"},
+		"no backend \"tpu\" in this build":             {"--deadline", "9", "--backend", "purego,tpu"},
+		"probability 1.5, expected":                    {"--deadline", "9", "--p", "1.5", "--images", "1", "--device", "x"},
+		"--metrics \"nine\", expected [HOST]:PORT":     {"--deadline", "9", "--metrics", "nine"},
 	} {
 		if strings.HasPrefix(want, "probability") {
 			args = slices.DeleteFunc(args, func(s string) bool { return s == "--device" || s == "x" })

@@ -16,19 +16,34 @@ import (
 
 // live is what a governor is played on: real inferences, a frame of several images at a time.
 type live struct {
-	session     *dynofa.Session
+	ways        []way // one a configuration
 	classes     int
-	use         func(level int) error // makes a level current
-	inputs      [][][]float32         // per level: preprocessed images
-	labels      []int                 // of the images; nil where nobody knows them
-	images      int                   // of a frame
+	inputs      [][][]float32 // per level: preprocessed images
+	labels      []int         // of the images; nil where nobody knows them
+	images      int           // of a frame
 	head        traceHead
 	profile     *governor.Profile // of frames
 	constraints governor.Constraints
 	loads       []disturbance
 	pin         bool // the inferences stay on one core, and the load with them
 	noSensors   bool
+	gpu         int // number of the device whose sensors are read
 	watch       *watcher
+}
+
+// way is how a configuration runs. Those of one engine share its session.
+type way struct {
+	session *dynofa.Session
+	use     func(level int) error // makes a level current
+}
+
+// take makes a level current, with the configuration's threads.
+func (l *live) take(level, configuration int, c governor.Configuration) (*dynofa.Session, error) {
+	w := &l.ways[configuration]
+	if err := w.use(level); err != nil || c.GPU {
+		return w.session, err
+	}
+	return w.session, w.session.SetThreads(max(1, c.Threads))
 }
 
 // run plays a policy for some time. A frame begins every deadline, or when the one before has ended; show is told of
@@ -57,7 +72,7 @@ func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, s
 		return nil, err
 	}
 	if p.Sensors && !l.noSensors {
-		s := sensor.Open(sensor.Config{Clock: clock})
+		s := sensor.Open(sensor.Config{Clock: clock, GPU: l.gpu})
 		defer s.Close()
 		player.sense = s.Hardware
 	}
@@ -133,14 +148,11 @@ func (y *player) step(ctx context.Context, loaded bool) (*frame, error) {
 	}
 	f.hardware = y.hardware
 	begin := y.clock()
-	err := l.use(d.Level)
-	if err == nil {
-		err = l.session.SetThreads(max(1, l.profile.Configurations[d.Configuration].Threads))
-	}
+	session, err := l.take(d.Level, d.Configuration, l.profile.Configurations[d.Configuration])
 	selected := y.clock()
 	inputs := l.inputs[d.Level]
 	for i := 0; i < l.images && err == nil; i++ {
-		err = l.session.Run(ctx, inputs[y.image], y.logits)
+		err = session.Run(ctx, inputs[y.image], y.logits)
 		if l.labels != nil && largest(y.logits) == l.labels[y.image] {
 			f.Correct++
 		}
@@ -166,7 +178,7 @@ func largest(logits []float32) (at int) {
 	return at
 }
 
-// measure finds what one image takes at every level with every number of threads while nobody else uses the machine:
+// measure finds what one image takes at every level in every configuration while nobody else uses the machine:
 // visits in turn, and of each option the lowest decile, so that others' use of the machine does not count.
 func (l *live) measure(ctx context.Context, configurations []governor.Configuration, long time.Duration) ([][]time.Duration, error) {
 	logits := make([]float32, l.classes)
@@ -178,16 +190,14 @@ func (l *live) measure(ctx context.Context, configurations []governor.Configurat
 	for round := 0; round < 5 || time.Since(start) < long; round++ {
 		for level, inputs := range l.inputs {
 			for c, configuration := range configurations {
-				if err := l.use(level); err != nil {
-					return nil, err
-				}
-				if err := l.session.SetThreads(max(1, configuration.Threads)); err != nil {
+				session, err := l.take(level, c, configuration)
+				if err != nil {
 					return nil, err
 				}
 				visit := time.Now()
 				for i := 0; i < 2 || time.Since(visit) < 10*time.Millisecond; i++ {
 					begin := time.Now()
-					if err := l.session.Run(ctx, inputs[i%len(inputs)], logits); err != nil {
+					if err := session.Run(ctx, inputs[i%len(inputs)], logits); err != nil {
 						return nil, err
 					}
 					if i > 0 { // the first is cold

@@ -30,6 +30,7 @@ image=("$tmp/dynofa" verify "$bundle" models/fashion/golden.json)
 on "$fake" "$tmp/dynofa" info | grep -F ' cuda purego]'
 on "$fake" env DYNOFA_FAKE_CUDA_INTEGRATED=1 "${image[@]}" --backend cuda
 on "$fake" "$tmp/dynofa" eval "$bundle" --data models/fashion/test --backend cuda --level 0 --shard 1/50
+on "$fake" "$tmp/dynofa" govern "$bundle" --deadline 400 --images 1 --seconds 1s --backend native/ref --backend cuda | grep -F 'engine native/ref, cuda, '
 reference=../shared/reference
 if [ -d $reference ]; then
     on "$fake" "$tmp/dynofa" verify $reference/checkpoints/tiny_w0.25_c10.pth $reference/golden_subnets_tiny_w0.25_c10.json --backend cuda
@@ -43,6 +44,7 @@ says "no CUDA device: the driver (12.4) sees none" "$fake" env DYNOFA_FAKE_CUDA_
 says "no CUDA device 3, expected 0 to 1" "$fake" env DYNOFA_FAKE_CUDA_DEVICES=2 "${image[@]}" --backend cuda:3
 says "no device memory for the weights of " "$fake" env DYNOFA_FAKE_CUDA_MEMORY=1000 "${image[@]}" --backend cuda
 says "the device was lost: CUDA_ERROR_LAUNCH_FAILED" "$fake" env DYNOFA_FAKE_CUDA_LOST=100 "${image[@]}" --backend cuda
+says "no CUDA driver: libcuda.so.1: " "$tmp" "$tmp/dynofa" govern "$bundle" --deadline 400 --backend native --backend cuda
 mkdir "$tmp/partial"
 cat >"$tmp/partial.c" <<'C'
 int cuDriverGetVersion(int *v) { *v = 12040; return 0; }

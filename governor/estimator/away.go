@@ -10,8 +10,8 @@ import (
 
 // away is a kind of processor while inferences run on the other one, of a profile that has both: no latency tells
 // then how it goes on there. What sensors explain follows them; the rest is believed for a while, and then, or when the
-// GPU's load says so, no longer; in the end sensors are not, either. If that was an error, the first inference back there tells, and the next time it
-// is believed for twice as long.
+// GPU's load says so, no longer; in the end sensors are not, either. If that was an error, the first inference back
+// there tells, and the next time it is believed for twice as long.
 type away struct {
 	n        int           // inferences elsewhere since the last one here; 0: in use
 	at       time.Duration // end of the last one here
@@ -22,8 +22,8 @@ type away struct {
 	claims   [kinds]bool   // these sensors
 	doubted  bool          // it was left for an outlier that may be nothing but that
 	tried    bool          // patience has ended
-	told     float64       // the most that the load of others has made of it since
-	busy     bool          // and makes of it now
+	told     float64       // the most that the load of others has made of it
+	busy     bool          // that load is there now
 	deaf     bool          // the load has been wrong
 }
 
@@ -89,11 +89,10 @@ func (e *Estimator) leave(kind int, at time.Duration) {
 // never finds out otherwise.
 func (e *Estimator) question(kind int, at time.Duration, silent bool) {
 	a, t := &e.away[kind], &e.tracks[kind]
-	hangs := e.watch.alive && e.watch.same >= frozen
 	for k := range e.effects {
 		f := &e.effects[k]
 		by := float64(f.gain * f.phi[t.seenAt])
-		if !f.concerns(k, kind == gpus) || f.waits > 0 || by < little || silent != (f.lost || hangs) {
+		if !f.concerns(k, kind == gpus) || f.waits > 0 || by < little || silent != (f.lost || e.hangs()) {
 			continue
 		}
 		before := t.variance
@@ -109,6 +108,9 @@ func (e *Estimator) question(kind int, at time.Duration, silent bool) {
 		a.claims[k], a.claimed = true, a.claimed+by
 	}
 }
+
+// hangs tells whether sensors that were never still repeat themselves.
+func (e *Estimator) hangs() bool { return e.watch.alive && e.watch.same >= frozen }
 
 // answer ends a question.
 func (e *Estimator) answer(kind int, lied bool, at time.Duration) {
@@ -151,7 +153,11 @@ func (e *Estimator) lower(kind int, by float64) {
 func (e *Estimator) listen(now time.Duration, h *governor.Hardware) {
 	a := &e.away[gpus]
 	load, ok := current(&h.GPULoad, now, freshGPU)
-	if a.n == 0 || a.deaf || a.doubted || a.tried || !ok || now-a.at < settled || !(load >= 0 && load <= 1) {
+	if !ok || e.hangs() { // nobody says that they are busy
+		a.busy = false
+		return
+	}
+	if a.n == 0 || a.deaf || a.doubted || a.tried || now-a.at < settled || !(load >= 0 && load <= 1) {
 		return
 	}
 	n := 1.0

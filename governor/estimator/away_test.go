@@ -26,7 +26,7 @@ func newPair() *pair {
 func (x *pair) on(configuration, n int, slow, load, others float64) {
 	for range n {
 		x.now += 50 * time.Millisecond
-		x.Sense(x.now, &governor.Hardware{GPULoad: valid(load, x.now), GPUOthers: valid(others, x.now)})
+		x.Sense(x.now, &governor.Hardware{GPULoad: valid(load, x.now), GPUOthers: valid(others, x.now), GPUTemp: valid(50+x.now.Seconds(), x.now)})
 		x.Observe(governor.Observation{At: x.now, Level: 1, Configuration: configuration, Latency: time.Duration(slow * float64(x.p.Levels[1].Latency[configuration]))})
 	}
 }
@@ -68,15 +68,16 @@ func TestLeftInDoubt(t *testing.T) {
 	}{"outliers last": {odds{steps: 9, spikes: 1}, patience}, "outliers are just that": {odds{steps: 1, spikes: 9}, impatience}} {
 		x := newPair()
 		x.on(onGPU, 50, 1, -1, 0)
-		x.Estimator.odds = [2]odds{c.odds, c.odds}
+		x.odds = [2]odds{c.odds, c.odds}
 		x.on(onGPU, 1, 2, -1, 0)
 		x.on(onCPU, c.long-1, 1, -1, 0)
 		require.InDelta(t, 2, x.gpu(), 0.1, name)
 		x.on(onCPU, 1, 1, -1, 0)
 		require.InDelta(t, 1, x.gpu(), 0.05, name)
-		spikes := x.Estimator.odds[0].spikes
+		spikes := func() float64 { return x.odds[0].spikes + x.odds[1].spikes }
+		before := spikes()
 		x.on(onGPU, 1, 1, -1, 0)
-		require.Equal(t, spikes+1, x.Estimator.odds[0].spikes, name)
+		require.Equal(t, before+1, spikes(), name)
 		require.InDelta(t, 1, x.gpu(), 0.05, name)
 
 		x.on(onGPU, 1, 2, -1, 0)
@@ -186,4 +187,24 @@ func TestALoadIsLeftBehind(t *testing.T) {
 	require.InDelta(t, calm, x.Estimate().Residual.Quantile(0.1), 0.02)
 	x.on(onGPU, 1, 3, -1, 0)
 	require.InDelta(t, busy, x.Estimate().Residual.Quantile(0.1), 0.02)
+}
+
+// What slows nothing down is the number of CPUs that the profile was made with.
+func TestCoresAreQuestioned(t *testing.T) {
+	p, _ := both()
+	p.Cores = 2 // and 4 threads
+	e := New(p, nil)
+	now := time.Duration(0)
+	run := func(configuration, n int, cpus float64) {
+		for range n {
+			now += 50 * time.Millisecond
+			e.Sense(now, &governor.Hardware{Cores: valid(cpus, now), Pressure: valid(now.Seconds()/1e3, now)})
+			e.Observe(governor.Observation{At: now, Level: 1, Configuration: configuration, Latency: p.Levels[1].Latency[configuration]})
+		}
+	}
+	run(onCPU, 50, 2)
+	run(onGPU, doubtSensors*patience-1, 1)
+	require.InDelta(t, 1.93, e.Estimate().Slowdown[onCPU], 0.05)
+	run(onGPU, 1, 1)
+	require.InDelta(t, 1, e.Estimate().Slowdown[onCPU], 0.05)
 }

@@ -151,6 +151,9 @@ func New(p *governor.Profile, c *Config) *Estimator {
 	// lasted; where sensors watch and saw nothing, it is the other way round.
 	e.odds = [2]odds{{steps: 1}, {steps: 0.5, spikes: 4}}
 	e.effects = newEffects(len(p.Configurations), options)
+	if p.Cores > 0 {
+		e.effects[cores].rest = p.Cores
+	}
 	e.regimes[calm].scatter = newScatter(e.estimate.Expected)
 	for i := range options {
 		if e.estimate.Expected[i] < e.estimate.Expected[e.fastest] {

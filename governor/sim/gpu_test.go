@@ -157,8 +157,8 @@ func TestSensorFaultsWithBoth(t *testing.T) {
 		t.Skip("SKIPPED: -short")
 	}
 	faults := map[string]Fault{
-		"missing": {From: 0, To: maxLength, Kind: "missing"}, "unsupported": {From: 0, To: maxLength, Kind: "unsupported"}, "wrong": {From: 0, To: maxLength, Kind: "wrong"},
-		"stuck": {From: 0, To: maxLength, Kind: "stuck"}, "stuck from 3 s": {From: 3000, To: maxLength, Kind: "stuck"}, "late": {From: 0, To: maxLength, Kind: "late"},
+		"unsupported": {From: 0, To: maxLength, Kind: "unsupported"},
+		"stuck":       {From: 0, To: maxLength, Kind: "stuck"}, "stuck from 3 s": {From: 3000, To: maxLength, Kind: "stuck"}, "late": {From: 0, To: maxLength, Kind: "late"},
 		"missing from 5 to 12 s": {From: 5000, To: 12000, Kind: "missing"}, "load random": {From: 0, To: maxLength, Kind: "random", Fields: []string{"gpu_load"}},
 		"load stuck from 3 s": {From: 3000, To: maxLength, Kind: "stuck", Fields: []string{"gpu_load"}}, "random": {From: 0, To: maxLength, Kind: "random"},
 		"gpu_clock stuck from 3 s":  {From: 3000, To: maxLength, Kind: "stuck", Fields: []string{"gpu_clock"}},
@@ -173,17 +173,19 @@ func TestSensorFaultsWithBoth(t *testing.T) {
 		}
 		shared := sharedGPU(t)
 		shared.Faults = []Fault{f}
-		tables, err := Run(append(list, shared), ours(), 5)
+		tables, err := Run(list, ours(), 3)
+		require.NoError(t, err)
+		alone, err := Run([]*Scenario{shared}, ours(), 60)
 		require.NoError(t, err)
 		harm := func(table Table) float64 {
 			return table.Row("steady").Regret.Mean - table.Row("steady-blind").Regret.Mean
 		}
-		all, one := harm(Mean(tables[:60])), harm(tables[60])
+		all, one := harm(Mean(tables)), harm(alone[0])
 		t.Logf("%s: %+.2f in held-out scenarios, %+.2f on the shared GPU", name, all, one)
 		if name == "random" {
 			continue
 		}
 		assert.LessOrEqual(t, all, 0.1, name) // as in the suite
-		assert.LessOrEqual(t, one, 0.3, name) // one scenario of 18 s, shorter than it takes to question a clock
+		assert.LessOrEqual(t, one, 0.1, name)
 	}
 }

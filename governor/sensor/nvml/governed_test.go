@@ -87,7 +87,7 @@ func newRig(t *testing.T) *rig {
 
 const highest, highestMemory = 1980, 2619 // MHz
 
-// answer makes the device answer from r.told. What draws power is never still.
+// answer makes the device answer from r.told. Power and temperature are never still.
 func (r *rig) answer(d *mock.Device) {
 	s := &r.told
 	ret := func(call string) lib.Return { return s.says[call] } // SUCCESS is 0
@@ -123,7 +123,9 @@ func (r *rig) answer(d *mock.Device) {
 	d.GetMemoryInfoFunc = func() (lib.Memory, lib.Return) { return lib.Memory{Total: 80e9, Used: 10e9}, ret("memory") }
 	d.GetPowerUsageFunc = func() (uint32, lib.Return) { return 200_000 + r.random.Uint32N(2000), ret("power") }
 	d.GetTotalEnergyConsumptionFunc = func() (uint64, lib.Return) { return uint64(200 * r.now.Milliseconds()), ret("energy") }
-	d.GetTemperatureFunc = func(lib.TemperatureSensors) (uint32, lib.Return) { return s.celsius, ret("temperature") }
+	d.GetTemperatureFunc = func(lib.TemperatureSensors) (uint32, lib.Return) {
+		return s.celsius + r.random.Uint32N(2), ret("temperature")
+	}
 	d.GetComputeRunningProcessesFunc = func() ([]lib.ProcessInfo, lib.Return) {
 		list := []lib.ProcessInfo{{Pid: uint32(os.Getpid())}}
 		for i := range s.others {
