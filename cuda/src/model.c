@@ -41,8 +41,7 @@ static dynofa_status find_device(const cuda_driver *d, uint32_t number, cu_devic
     if (number >= (uint32_t)d->devices)
         return fail(f, DYNOFA_E_DEVICE, "no CUDA device %u, expected 0 to %d", (unsigned)number,
                     d->devices - 1);
-    cu_result r = d->device_get(device, (int)number);
-    return r == 0 ? DYNOFA_OK : cuda_failed(d, f, "finding the device", r);
+    return cuda_check(d, f, "finding the device", d->device_get(device, (int)number));
 }
 
 static dynofa_status check(uint32_t number, failure *f) {
@@ -77,8 +76,7 @@ static dynofa_status copy(cuda_model *c, mirror *to, const void *from, size_t by
         return status;
     to->host = from;
     to->bytes = bytes;
-    cu_result r = c->d->upload(to->device, from, bytes);
-    return r == 0 ? DYNOFA_OK : cuda_failed(c->d, f, what, r);
+    return cuda_check(c->d, f, what, c->d->upload(to->device, from, bytes));
 }
 
 static dynofa_status fill(dynofa_model *m, cuda_model *c, failure *f) {
@@ -111,8 +109,9 @@ static dynofa_status open(dynofa_model *m, uint32_t number, failure *f) {
         c->context = NULL;
         return cuda_failed(d, f, "taking the device", r);
     }
-    if ((r = d->context_push(c->context)) != 0)
-        return cuda_failed(d, f, "using the device", r);
+    status = cuda_enter(c, f);
+    if (status != DYNOFA_OK)
+        return status;
     status = fill(m, c, f);
     cuda_leave(d);
     return status;

@@ -38,10 +38,14 @@ static void count_release(void *context, void *memory, size_t size) {
     free(memory);
 }
 
+/* Images of a pass, and of the longest run: two passes and a part of one. */
+enum { BATCH = 3, IMAGES = 2 * BATCH + 2 };
+
 static dynofa_config counted(void) {
     dynofa_config c;
     dynofa_config_init(&c);
     c.backend = "cuda";
+    c.batch = BATCH;
     c.allocator = (dynofa_allocator){count_alloc, count_release, NULL};
     return c;
 }
@@ -70,8 +74,13 @@ typedef struct life {
     dynofa_session_info now;
 } life;
 
+static dynofa_status run_batch(life *l, size_t count) {
+    return dynofa_session_run_batch(l->s, count, l->image, count * l->now.image_floats, l->logits,
+                                    count * l->classes);
+}
+
 static dynofa_status run(life *l) {
-    return dynofa_session_run(l->s, l->image, l->now.image_floats, l->logits, l->classes);
+    return run_batch(l, 1);
 }
 
 /* Every call that reaches the driver, until one fails. *sentence is then its sentence. */
@@ -89,7 +98,7 @@ static dynofa_status live_through(life *l, const char **sentence) {
     *sentence = dynofa_session_error(l->s);
     CHECK_OK(dynofa_session_select(l->s, 0));
     CHECK_OK(dynofa_session_describe(l->s, &l->now));
-    status = run(l);
+    status = run_batch(l, IMAGES);
     if (status == DYNOFA_OK)
         status = dynofa_session_run_timed(l->s, l->image, l->now.image_floats, l->logits,
                                           l->classes, times, 8, &parts);
@@ -97,7 +106,7 @@ static dynofa_status live_through(life *l, const char **sentence) {
         CHECK_OK(dynofa_session_subnet(l->s, &n));
         status = dynofa_session_configure(l->s, &n, l->norms, l->norm_floats);
     }
-    return status == DYNOFA_OK ? run(l) : status;
+    return status == DYNOFA_OK ? run_batch(l, IMAGES) : status;
 }
 
 static void end(life *l) {
@@ -115,8 +124,9 @@ static life prepare(const char *path) {
     CHECK_OK(dynofa_model_level(l.m, 0, &n));
     CHECK_OK(dynofa_model_norm_floats(l.m, &n, &l.norm_floats));
     l.classes = l.info.classes;
-    l.image = calloc((size_t)l.info.max_resolution * l.info.max_resolution * 3, sizeof(float));
-    l.logits = calloc(l.classes, sizeof(float));
+    l.image =
+        calloc(IMAGES * (size_t)l.info.max_resolution * l.info.max_resolution * 3, sizeof(float));
+    l.logits = calloc(IMAGES * l.classes, sizeof(float));
     l.norms = calloc(l.norm_floats, sizeof(float));
     dynofa_model_free(&l.m);
     return l;
@@ -232,9 +242,48 @@ static void test_hot_path(life *l) {
     end(l);
 }
 
-/* A device with exactly as many bytes; the next thing that is made has to be refused by name. */
-static size_t refused(life *l, size_t bytes, const char *what) {
+/* The launches of a run: the first that a run does without. */
+static int launches_of(life *l, size_t count) {
+    for (int n = 1; n < 1000; n++) {
+        char plan[64];
+        snprintf(plan, sizeof plan, "cuLaunchKernel:%d", n);
+        fail_next(plan);
+        if (run_batch(l, count) == DYNOFA_OK)
+            return n - 1;
+    }
+    return -1;
+}
+
+/* A pass of several images is issued once, and where it is a whole batch of a level, launched once.
+ */
+static void test_batches(life *l) {
     dynofa_config config = counted();
+    dynofa_subnet n = {.struct_size = sizeof n};
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+    CHECK_OK(dynofa_session_select(l->s, 0));
+    CHECK_OK(dynofa_session_describe(l->s, &l->now));
+    long before = block_calls, objects = live();
+    CHECK(launches_of(l, 1) == 0 && launches_of(l, BATCH) == 0 && launches_of(l, 2 * BATCH) == 0);
+    int part = launches_of(l, 2);
+    CHECK(part > 5 && launches_of(l, BATCH + 2) == part);
+    fail_next("cuGraphLaunch:3,cuMemcpyHtoDAsync_v2:1,cuMemcpyDtoHAsync_v2:1");
+    CHECK_OK(run_batch(l, 2 * BATCH));
+    fail_next("cuStreamSynchronize:2"); /* a wait for each pass */
+    CHECK_OK(run_batch(l, BATCH));
+    CHECK_OK(dynofa_session_subnet(l->s, &n));
+    CHECK_OK(dynofa_session_configure(l->s, &n, NULL, 0));
+    CHECK(launches_of(l, 1) == part && launches_of(l, BATCH) == part);
+    CHECK(launches_of(l, BATCH + 1) == 2 * part);
+    CHECK(block_calls == before && live() == objects);
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+    end(l);
+}
+
+/* A device with exactly as many bytes; the next thing that is made has to be refused by name. */
+static size_t refused(life *l, size_t bytes, uint32_t batch, const char *what) {
+    dynofa_config config = counted();
+    config.batch = batch;
     char limit[32], start[64];
     unsigned long long asked = 0;
     snprintf(limit, sizeof limit, "%zu", bytes);
@@ -253,18 +302,34 @@ static size_t refused(life *l, size_t bytes, const char *what) {
 static void test_memory(life *l) {
     dynofa_config config = counted();
     long before = live();
-    size_t weights = refused(l, 100, "the weights");
+    size_t weights = refused(l, 100, 1, "the weights");
     CHECK(strstr(dynofa_error(), "100 of 100 are free") != NULL);
-    CHECK(refused(l, weights - 1, "the weights") == weights);
-    size_t library = refused(l, weights, "the library");
+    CHECK(refused(l, weights - 1, 1, "the weights") == weights);
+    size_t library = refused(l, weights, 1, "the library");
     CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
-    size_t session = refused(l, weights + library + 1, "a session");
-    CHECK(refused(l, weights + library + session - 1, "a session") == session);
-    char enough[32];
-    snprintf(enough, sizeof enough, "%zu", weights + library + session);
-    setenv("DYNOFA_FAKE_CUDA_MEMORY", enough, 1);
-    CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
-    unsetenv("DYNOFA_FAKE_CUDA_MEMORY");
+    static const char *const whats[] = {"a session", "a session with batches of 4",
+                                        "a session with batches of 64"};
+    static const uint32_t batches[] = {1, 4, 64};
+    size_t one = 0;
+    for (int i = 0; i < 3; i++) {
+        const uint32_t batch = batches[i];
+        size_t session = refused(l, weights + library + 1, batch, whats[i]);
+        CHECK(refused(l, weights + library + session - 1, batch, whats[i]) == session);
+        char enough[32];
+        snprintf(enough, sizeof enough, "%zu", weights + library + session);
+        setenv("DYNOFA_FAKE_CUDA_MEMORY", enough, 1);
+        config.batch = batch;
+        CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+        unsetenv("DYNOFA_FAKE_CUDA_MEMORY");
+        dynofa_session_free(&l->s);
+        one = i == 0 ? session : one;
+        CHECK(session <= batch * one && (i == 0 || session > one));
+    }
+    fail_next("cuMemHostAlloc:1:2");
+    CHECK_IS(dynofa_session_new(l->m, &config, &l->s), DYNOFA_E_MEMORY);
+    CHECK(strstr(dynofa_error(), "no pinned memory for a session with batches of 64 of ") ==
+          dynofa_error());
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
     end(l);
     CHECK(live() == before && blocks == 0);
     config.affinity = 1;
@@ -322,6 +387,7 @@ int main(int argc, char **argv) {
     test_lost(&l);
     test_memory(&l);
     test_hot_path(&l);
+    test_batches(&l);
     test_every_call(&l); /* last: what could not be given back takes memory */
     setenv("DYNOFA_FAKE_CUDA_INTEGRATED", "1", 1);
     test_every_call(&l);

@@ -30,7 +30,8 @@ type runner interface {
 	selectLevel(level int) error
 	// configure gets norms that fit, or nil for the supernet's own. It keeps n only as a copy.
 	configure(n ofa.Subnet, norms []ofa.Affine) error
-	run(ctx context.Context, image, logits []float32) error
+	// run gets n images, 1 to Config.Batch.
+	run(ctx context.Context, n int, images, logits []float32) error
 	profile(ctx context.Context, image, logits []float32, times []LayerTime) (int, error)
 	// plan is Ran.Plan of the last run that succeeded.
 	plan() uint64

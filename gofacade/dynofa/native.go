@@ -73,7 +73,7 @@ func (m *cModel) newSession(c Config) (runner, error) {
 		mask |= 1 << cpu
 	}
 	s, err := m.model.NewSession(capi.Config{
-		Threads: uint32(c.Threads), MaxThreads: uint32(c.MaxThreads), MaxResolution: uint32(c.MaxResolution), Affinity: mask,
+		Threads: uint32(c.Threads), MaxThreads: uint32(c.MaxThreads), MaxResolution: uint32(c.MaxResolution), Batch: uint32(c.Batch), Affinity: mask,
 	})
 	if err != nil {
 		return nil, err
@@ -101,11 +101,11 @@ func (s *cSession) configure(n ofa.Subnet, norms []ofa.Affine) error {
 	return s.session.Configure(n.Resolution, n.Kernels, n.Expands, n.Depths, flat)
 }
 
-func (s *cSession) run(ctx context.Context, image, logits []float32) error {
+func (s *cSession) run(ctx context.Context, n int, images, logits []float32) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.session.Run(image, logits)
+	return s.session.Run(n, images, logits)
 }
 
 func (s *cSession) profile(ctx context.Context, image, logits []float32, times []LayerTime) (int, error) {

@@ -18,6 +18,7 @@ type Session struct {
 	threads     int
 	maxThreads  int
 	resolution  int // the largest
+	batch       int // images of a pass
 	closed      bool
 }
 
@@ -130,28 +131,32 @@ func (s *Session) Run(ctx context.Context, image, logits []float32) error {
 	if err := s.check(len(image), len(logits), 1); err != nil {
 		return err
 	}
-	if err := s.run(ctx, image, logits); err != nil {
+	if err := s.run(ctx, 1, image, logits); err != nil {
 		return fmt.Errorf("dynofa: run: %w", err)
 	}
 	return nil
 }
 
-// RunBatch is Run for n images, [n][r][r][3], one after another; logits is [n][classes].
+// RunBatch is Run for n images, [n][r][r][3]; logits is [n][classes]. It takes them in passes of Config.Batch images
+// and one of what is left. A device has a pass of several images compute at once, and may sum in another order than
+// for one image: both are within 3e-6 of the largest logit of exact arithmetic. Other engines run image after image,
+// to the same bits as Run. ctx is looked at before each pass; after an error the logits of earlier passes are valid.
 func (s *Session) RunBatch(ctx context.Context, n int, images, logits []float32) error {
 	if err := s.check(len(images), len(logits), n); err != nil {
 		return err
 	}
 	in, out := len(images)/n, len(logits)/n
-	for i := range n {
-		if err := s.run(ctx, images[i*in:(i+1)*in], logits[i*out:(i+1)*out]); err != nil {
-			return fmt.Errorf("dynofa: run image %d of %d: %w", i, n, err)
+	for from := 0; from < n; from += s.batch {
+		to := min(from+s.batch, n)
+		if err := s.run(ctx, to-from, images[from*in:to*in], logits[from*out:to*out]); err != nil {
+			return fmt.Errorf("dynofa: run images %d to %d of %d: %w", from, to-1, n, err)
 		}
 	}
 	return nil
 }
 
-func (s *Session) run(ctx context.Context, image, logits []float32) error {
-	if err := s.engine.run(ctx, image, logits); err != nil {
+func (s *Session) run(ctx context.Context, n int, images, logits []float32) error {
+	if err := s.engine.run(ctx, n, images, logits); err != nil {
 		return err
 	}
 	s.finished()

@@ -110,6 +110,10 @@ typedef struct dynofa_config {
      * a build that has it; NULL or "native" for this CPU. Sessions on a device take no affinity and
      * run the same with any number of threads. NULL */
     const char *backend;
+    /* Session: the images that a device takes in one pass, 1 to 64: dynofa_session_run_batch makes
+     * passes of so many, and the session's memory on the device is sized for them. This CPU runs
+     * image after image, whatever it says. 1 */
+    uint32_t batch;
 } dynofa_config;
 
 /* Fills in the default values. Any thread. Does nothing if config is NULL. */
@@ -194,8 +198,8 @@ DYNOFA_API dynofa_status dynofa_session_bytes(const dynofa_model *model,
 /* Makes a session: one block of memory for any sub-network up to max_resolution, already touched,
  * and its threads. The last level that fits is selected, or nothing if none does. On success
  * *session is the caller's, to be freed with dynofa_session_free; else it is NULL and dynofa_error
- * has the sentence. On a device it also prepares every level that fits. Any thread. Returns
- * DYNOFA_OK, E_ARGUMENT, E_MEMORY, E_THREAD or E_DEVICE. */
+ * has the sentence. On a device it also prepares every level that fits, for one image and for a
+ * batch. Any thread. Returns DYNOFA_OK, E_ARGUMENT, E_MEMORY, E_THREAD or E_DEVICE. */
 DYNOFA_API dynofa_status dynofa_session_new(dynofa_model *model, const dynofa_config *config,
                                             dynofa_session **session);
 
@@ -230,7 +234,10 @@ DYNOFA_API dynofa_status dynofa_session_run(dynofa_session *session, const float
                                             size_t logit_floats);
 
 /* dynofa_session_run for `count` >= 1 images, one behind the other, into logits [count][classes];
- * image_floats and logit_floats are those of all images. */
+ * image_floats and logit_floats are those of all images. A device takes them in passes of
+ * config.batch and one of what is left, and a pass of several images may sum in another order than
+ * one of a single image: both are within 3e-6 of the largest logit of exact arithmetic, and need
+ * not be equal. A failure ends it; what was written is that of the passes before. */
 DYNOFA_API dynofa_status dynofa_session_run_batch(dynofa_session *session, size_t count,
                                                   const float *images, size_t image_floats,
                                                   float *logits, size_t logit_floats);

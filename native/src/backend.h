@@ -18,7 +18,8 @@ typedef struct backend {
     void (*session_free)(dynofa_session *s);
     /* s->given_block has changed. */
     dynofa_status (*upload_given)(dynofa_session *s);
-    /* Executes s->plan, of s->level if that is not negative, for s->image. */
+    /* Executes s->plan, of s->level if that is not negative, for s->images images at s->image, at
+     * most s->batch. */
     dynofa_status (*run)(dynofa_session *s);
 } backend;
 

@@ -59,6 +59,7 @@ static dynofa_status prepare(dynofa_session *s, const dynofa_model *model,
     s->max_resolution = settings->max_resolution;
     s->max_threads = settings->max_threads;
     s->threads = settings->threads;
+    s->batch = settings->batch;
     s->level = -1;
     return DYNOFA_OK;
 }
@@ -294,9 +295,11 @@ static dynofa_status run(dynofa_session *s, size_t count, const float *images, s
     if (logit_floats / count != classes || logit_floats % count != 0)
         return fail(f, DYNOFA_E_SIZE, "run: %zu logit floats, expected %zu x %zu classes",
                     logit_floats, count, classes);
-    for (size_t i = 0; i < count; i++) {
+    const size_t pass = s->model->backend == NULL ? 1 : s->batch;
+    for (size_t i = 0; i < count; i += s->images) {
         s->image = images + i * image;
         s->logits = logits + i * classes;
+        s->images = (uint32_t)size_min(pass, count - i);
         if (s->model->backend == NULL) {
             session_execute(s);
             continue;

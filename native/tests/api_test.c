@@ -2,6 +2,7 @@
  * that lie. api_test BUNDLE, as tests/fixture writes it: the largest network is level 0. */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,6 +118,16 @@ static void test_statuses(const bytes *file, float *image, float *logits) {
     config.threads = 2;
     config.max_threads = 1;
     CHECK_IS(dynofa_session_new(m, &config, &s), DYNOFA_E_ARGUMENT);
+    dynofa_config_init(&config);
+    CHECK(config.batch == 1);
+    config.batch = 0;
+    CHECK_IS(dynofa_session_new(m, &config, &s), DYNOFA_E_ARGUMENT);
+    CHECK(strcmp(dynofa_error(), "config.batch is 0, expected 1 to 64") == 0);
+    config.batch = 65;
+    CHECK_IS(dynofa_session_new(m, &config, &s), DYNOFA_E_ARGUMENT);
+    config.struct_size = offsetof(dynofa_config, batch); /* of a caller that knows no batch */
+    CHECK_OK(dynofa_session_new(m, &config, &s));
+    dynofa_session_free(&s);
     dynofa_config_init(&config);
     config.max_resolution = 1;
     CHECK_OK(dynofa_session_new(m, &config, &s));

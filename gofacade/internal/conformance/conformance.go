@@ -33,6 +33,7 @@ func Run(t *testing.T, backend string) {
 			t.Run("logits equal the reference", f.logits)
 			t.Run("levels run with their own normalisation", f.levels)
 			t.Run("a batch equals its images", f.batch)
+			t.Run("a batch runs in passes", f.passes)
 			t.Run("switching leaves no trace", f.switching)
 			t.Run("sessions share a model", f.sessions)
 			t.Run("threads change between runs", f.threads)
@@ -179,6 +180,50 @@ func (f *fixture) batch(t *testing.T) {
 	got := make([]float32, len(want))
 	require.NoError(t, s.RunBatch(context.Background(), 3, images, got))
 	require.Equal(t, want, got)
+}
+
+// passes runs two whole passes and a part of one, of a level and of a configured sub-network.
+func (f *fixture) passes(t *testing.T) {
+	const batch, count = 4, 11
+	ctx := context.Background()
+	s, err := f.model.NewSession(&dynofa.Config{Batch: batch})
+	require.NoError(t, err)
+	defer s.Close()
+	level := f.contents.Levels[2]
+	for _, what := range []struct {
+		choose func() error
+		norms  []ofa.Affine
+		n      ofa.Subnet
+	}{
+		{func() error { return s.Select(2) }, level.Norms, level.Subnet},
+		{func() error { return s.Configure(f.space.Smallest()) },
+			bundle.FoldNorms(f.space, f.space.Smallest(), f.contents.Tensor), f.space.Smallest()},
+	} {
+		require.NoError(t, what.choose())
+		var images []float32
+		for range count {
+			images = append(images, f.image(what.n.Resolution)...)
+		}
+		classes, size := f.space.Classes, len(images)/count
+		logits := make([]float32, count*classes)
+		require.NoError(t, s.RunBatch(ctx, count, images, logits))
+		for i := range count {
+			want := reference.Forward(f.space, what.n, f.contents.Tensor, what.norms, images[i*size:(i+1)*size])
+			requireClose(t, want, logits[i*classes:(i+1)*classes], "in a batch")
+		}
+		cancelled, cancel := context.WithCancel(ctx)
+		cancel()
+		require.ErrorIs(t, s.RunBatch(cancelled, count, images, logits), context.Canceled)
+		require.Zero(t, testing.AllocsPerRun(2, func() {
+			if s.RunBatch(ctx, count, images, logits) != nil {
+				t.Error("failed")
+			}
+		}))
+	}
+	for _, wrong := range []int{-1, 65} {
+		_, err := f.model.NewSession(&dynofa.Config{Batch: wrong})
+		require.ErrorContains(t, err, "expected 0 to 64")
+	}
 }
 
 func (f *fixture) switching(t *testing.T) {
