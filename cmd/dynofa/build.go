@@ -185,7 +185,7 @@ func (c calibrator) Calibrate(ctx context.Context, n ofa.Subnet, batches iter.Se
 
 // devices are those of the tables, or this one.
 func (c *buildCmd) devices(e *env, m *dynofa.Model, s *dynofa.Session, sum string) ([]pipeline.Device, error) {
-	here := pipeline.Device{Name: c.Device, Backend: s.Backend(), Threads: s.Threads(), Session: s}
+	here := pipeline.Device{Name: c.Device, Backend: s.Backend(), Threads: s.Threads(), Session: prepared{s}}
 	var devices []pipeline.Device
 	for _, text := range c.Table {
 		name, dir, found := strings.Cut(text, "=")
@@ -218,7 +218,7 @@ func (c *buildCmd) devices(e *env, m *dynofa.Model, s *dynofa.Session, sum strin
 	}
 	bar := e.progress(1000, "profile")
 	r, err := profile.Run(e.ctx, profile.Options{
-		Engine: &profiled{session: s}, Space: m.Space(), Dir: dir, Limit: c.ProfileTime, Seed: c.Seed,
+		Engine: &profiled{session: prepared{s}}, Space: m.Space(), Dir: dir, Limit: c.ProfileTime, Seed: c.Seed,
 		Bundle: sum, Backend: s.Backend(), Threads: s.Threads(), Dynofa: version(),
 		Command: fmt.Sprintf("dynofa build %s --profile-time %v --seed %d", filepath.Base(c.Bundle), c.ProfileTime, c.Seed),
 		Progress: func(what string, of float64) {

@@ -186,7 +186,7 @@ func (c *evalImagesCmd) choices(m *dynofa.Model) ([]func(*dynofa.Session) error,
 	switch {
 	case c.Subnet != "":
 		n, err := m.Space().Parse(c.Subnet)
-		return []func(*dynofa.Session) error{func(s *dynofa.Session) error { return s.Configure(n) }}, err
+		return []func(*dynofa.Session) error{func(s *dynofa.Session) error { return prepared{s}.Configure(n) }}, err
 	case c.Level != nil:
 		return []func(*dynofa.Session) error{selects(*c.Level)}, nil
 	case len(m.Levels()) == 0:

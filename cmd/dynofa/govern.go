@@ -82,7 +82,7 @@ func (c *governCmd) Run(e *env) (err error) {
 	}
 	l.use = s.Select
 	if len(c.Subnet) > 0 {
-		l.use = func(level int) error { return s.Configure(subnets[level]) }
+		l.use = func(level int) error { return prepared{s}.Configure(subnets[level]) }
 	}
 	var data imageio.Dataset
 	if c.Data != "" {

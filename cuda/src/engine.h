@@ -38,6 +38,7 @@ dynofa_status dynofa_internal_cuda_session_new(dynofa_session *s, const subnet *
                                                failure *f);
 void dynofa_internal_cuda_session_free(dynofa_session *s);
 dynofa_status dynofa_internal_cuda_upload_given(dynofa_session *s);
+dynofa_status dynofa_internal_cuda_prepare(dynofa_session *s, uint32_t images);
 dynofa_status dynofa_internal_cuda_run(dynofa_session *s);
 
 /* Device memory, or a sentence with what was asked for and what there is. The context is current.
@@ -49,6 +50,7 @@ dynofa_status dynofa_internal_cuda_alloc(const cuda_driver *d, cu_pointer *at, s
 #define cuda_session_new  dynofa_internal_cuda_session_new
 #define cuda_session_free dynofa_internal_cuda_session_free
 #define cuda_upload_given dynofa_internal_cuda_upload_given
+#define cuda_prepare      dynofa_internal_cuda_prepare
 #define cuda_run          dynofa_internal_cuda_run
 #define cuda_alloc        dynofa_internal_cuda_alloc
 

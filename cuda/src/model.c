@@ -145,5 +145,6 @@ const backend dynofa_internal_cuda = {
     .session_new = cuda_session_new,
     .session_free = cuda_session_free,
     .upload_given = cuda_upload_given,
+    .prepare = cuda_prepare,
     .run = cuda_run,
 };

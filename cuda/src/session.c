@@ -1,5 +1,6 @@
-/* A session on a device: one stream, one arena, and for each level a graph for one image and one
- * for a batch. Such a run is one launch; any other is issued kernel by kernel. */
+/* A session on a device: one stream, one arena, and graphs: for each level one for one image and
+ * one for a batch, and those that were asked for. Such a run is one launch; any other is issued
+ * kernel by kernel. */
 #include <stdio.h>
 #include <string.h>
 
@@ -14,6 +15,20 @@ typedef struct part {
     uint64_t macs;
 } part;
 
+/* A graph that was asked for. Batch normalisations that the caller gave are always in the same
+ * place, so the graph is good for all of them. */
+typedef struct record {
+    cu_handle graph; /* NULL: free */
+    uint32_t images;
+    int32_t level; /* or -1: */
+    bool given;    /* runs n with the caller's batch normalisations, else with the supernet's */
+    subnet n;
+    uint64_t used; /* when: the session's clock */
+} record;
+
+/* How many a session keeps, as gofacade's pure-Go sessions keep plans. */
+enum { RECORDS = 32 };
+
 typedef struct cuda_session {
     const cuda_model *m;
     const cuda_driver *d;
@@ -27,7 +42,9 @@ typedef struct cuda_session {
     /* Pinned, and where the device reads and writes them: there, or in its own memory. */
     float *image, *logits, *device_image, *device_logits;
     cu_handle *graph[2]; /* [levels] for one image, and for a batch of several; or NULL */
-    cu_handle *event;    /* [parts + 1] */
+    record record[RECORDS];
+    uint64_t clock;   /* uses of records */
+    cu_handle *event; /* [parts + 1] */
     part *part;
     uint32_t parts_max, parts;
 } cuda_session;
@@ -265,6 +282,8 @@ static void carve_host(carver *k, const dynofa_session *s, cuda_session *c) {
     carve(k, ceil_div(sizeof *c, sizeof(float)));
     for (int i = 0; i < 2; i++)
         c->graph[i] = (void *)carve(k, ceil_div(m->levels * sizeof *c->graph[i], sizeof(float)));
+    for (int i = 0; i < RECORDS; i++)
+        subnet_carve(&m->space, k, &c->record[i].n);
     c->event = (void *)carve(k, ceil_div((c->parts_max + 1) * sizeof *c->event, sizeof(float)));
     c->part = (void *)carve(k, ceil_div(c->parts_max * sizeof *c->part, sizeof(float)));
 }
@@ -357,23 +376,24 @@ static dynofa_status make_pinned(dynofa_session *s, cuda_session *c, failure *f)
     return DYNOFA_OK;
 }
 
-/* Records a run of a level into a graph that is launched at once. */
-static dynofa_status make_graph(const dynofa_session *s, cuda_session *c, uint32_t level,
+/* Records a run of a plan into a graph that is launched at once. *out is NULL before, and stays so
+ * if it fails. */
+static dynofa_status make_graph(const dynofa_session *s, cuda_session *c, const plan *p,
                                 uint32_t images, cu_handle *out, failure *f) {
     const cuda_driver *d = c->d;
-    issue i = {.c = c, .s = s, .p = &s->model->level[level], .images = images};
+    issue i = {.c = c, .s = s, .p = p, .images = images};
     cu_handle graph = NULL;
     cu_result r = d->capture_begin(c->stream, CU_CAPTURE_RELAXED);
     if (r != 0)
-        return cuda_failed(d, f, "recording a level", r);
+        return cuda_failed(d, f, "recording a run", r);
     issue_run(&i);
     r = d->capture_end(c->stream, &graph); /* also after a failure, or the stream stays recording */
     if (i.result != 0)
         r = i.result;
     else
-        i.what = "recording a level";
+        i.what = "recording a run";
     if (r == 0) {
-        i.what = "preparing a level";
+        i.what = "preparing a recorded run";
         r = d->graph_instantiate(out, graph, 0);
         if (r != 0)
             *out = NULL;
@@ -404,11 +424,12 @@ static dynofa_status make(dynofa_session *s, cuda_session *c, const subnet *larg
             return cuda_failed(d, f, "making an event", r);
         }
     for (uint32_t i = 0; i < s->model->levels && status == DYNOFA_OK; i++) {
-        if (s->model->level[i].n.resolution > s->max_resolution)
+        const plan *p = &s->model->level[i];
+        if (p->n.resolution > s->max_resolution)
             continue;
-        status = make_graph(s, c, i, 1, &c->graph[0][i], f);
+        status = make_graph(s, c, p, 1, &c->graph[0][i], f);
         if (status == DYNOFA_OK && s->batch > 1)
-            status = make_graph(s, c, i, s->batch, &c->graph[1][i], f);
+            status = make_graph(s, c, p, s->batch, &c->graph[1][i], f);
     }
     return status;
 }
@@ -419,6 +440,9 @@ static void unmake(const dynofa_session *s, cuda_session *c) {
     for (uint32_t i = 0; i < 2 * s->model->levels; i++)
         if (c->graph[i % 2][i / 2] != NULL)
             d->graph_exec_destroy(c->graph[i % 2][i / 2]);
+    for (int i = 0; i < RECORDS; i++)
+        if (c->record[i].graph != NULL)
+            d->graph_exec_destroy(c->record[i].graph);
     for (uint32_t i = 0; i <= c->parts_max; i++)
         if (c->event[i] != NULL)
             d->event_destroy(c->event[i]);
@@ -515,14 +539,62 @@ static cu_result read_times(dynofa_session *s, const cuda_session *c) {
     return 0;
 }
 
-/* The graph of the current sub-network for so many images, or NULL: there is one for what a session
- * does again and again, single images and whole batches; the last pass of a batch is of any size.
- */
-static cu_handle graph_of(const dynofa_session *s, const cuda_session *c, uint32_t images) {
-    if (s->level < 0 || (images != 1 && images != s->batch))
-        return NULL;
-    return c->graph[images > 1][s->level];
+/* ---- Graphs -----------------------------------------------------------------------------------*/
+
+/* Whether the current sub-network has the caller's batch normalisations. */
+static bool has_given(const dynofa_session *s) {
+    return s->plan->stem.scale == s->given[0].scale;
 }
+
+static bool records(const record *r, const dynofa_session *s, uint32_t images) {
+    return r->graph != NULL && r->images == images && r->level == s->level &&
+           (r->level >= 0 ||
+            (r->given == has_given(s) && subnet_equal(&s->model->space, &r->n, &s->plan->n)));
+}
+
+/* The graph of the current sub-network for so many images, or NULL. Levels have theirs for what a
+ * session does again and again, single images and whole batches; the pass that is left over is of
+ * any size. */
+static cu_handle graph_of(const dynofa_session *s, cuda_session *c, uint32_t images) {
+    if (s->level >= 0 && (images == 1 || images == s->batch))
+        return c->graph[images > 1][s->level];
+    for (int i = 0; i < RECORDS; i++)
+        if (records(&c->record[i], s, images)) {
+            c->record[i].used = ++c->clock;
+            return c->record[i].graph;
+        }
+    return NULL;
+}
+
+/* In place of the one that was used the longest ago. */
+static dynofa_status make_record(dynofa_session *s, cuda_session *c, uint32_t images) {
+    record *oldest = &c->record[0];
+    for (int i = 1; i < RECORDS; i++)
+        if (c->record[i].used < oldest->used)
+            oldest = &c->record[i];
+    if (oldest->graph != NULL)
+        c->d->graph_exec_destroy(oldest->graph);
+    oldest->graph = NULL;
+    oldest->images = images;
+    oldest->level = s->level;
+    oldest->given = has_given(s);
+    subnet_copy(&s->model->space, &oldest->n, &s->plan->n);
+    dynofa_status status = make_graph(s, c, s->plan, images, &oldest->graph, &s->error);
+    oldest->used = status == DYNOFA_OK ? ++c->clock : 0;
+    return status;
+}
+
+dynofa_status cuda_prepare(dynofa_session *s, uint32_t images) {
+    cuda_session *c = s->remote;
+    dynofa_status status = enter(s);
+    if (status != DYNOFA_OK)
+        return status;
+    if (graph_of(s, c, images) == NULL)
+        status = make_record(s, c, images);
+    cuda_leave(c->d);
+    return status;
+}
+/* ---- A run ------------------------------------------------------------------------------------*/
 
 dynofa_status cuda_run(dynofa_session *s) {
     cuda_session *c = s->remote;
@@ -533,7 +605,7 @@ dynofa_status cuda_run(dynofa_session *s) {
     cu_handle graph = i.timed ? NULL : graph_of(s, c, s->images);
     memcpy(c->image, s->image, s->images * image_bytes(s->plan->n.resolution));
     if (graph != NULL) {
-        i.what = "launching a level";
+        i.what = "launching a recorded run";
         i.result = c->d->graph_launch(graph, c->stream);
     } else {
         issue_run(&i);

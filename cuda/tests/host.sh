@@ -43,6 +43,8 @@ says "no CUDA device: the driver (12.4) sees none" "$fake" env DYNOFA_FAKE_CUDA_
 says "no CUDA device 3, expected 0 to 1" "$fake" env DYNOFA_FAKE_CUDA_DEVICES=2 "${image[@]}" --backend cuda:3
 says "no device memory for the weights of " "$fake" env DYNOFA_FAKE_CUDA_MEMORY=1000 "${image[@]}" --backend cuda
 says "the device was lost: CUDA_ERROR_LAUNCH_FAILED" "$fake" env DYNOFA_FAKE_CUDA_LOST=100 "${image[@]}" --backend cuda
+# What profile measures is the recorded run of a sub-network: it launches nothing else that could fail like this.
+says "CUDA: launching a recorded run: " "$fake" env DYNOFA_FAKE_CUDA_FAIL=cuGraphLaunch:1 "$tmp/dynofa" profile "$bundle" -o "$tmp/table" --backend cuda --limit 1s
 mkdir "$tmp/partial"
 cat >"$tmp/partial.c" <<'C'
 int cuDriverGetVersion(int *v) { *v = 12040; return 0; }

@@ -106,6 +106,8 @@ static dynofa_status live_through(life *l, const char **sentence) {
         CHECK_OK(dynofa_session_subnet(l->s, &n));
         status = dynofa_session_configure(l->s, &n, l->norms, l->norm_floats);
     }
+    if (status == DYNOFA_OK)
+        status = dynofa_session_prepare(l->s, BATCH);
     return status == DYNOFA_OK ? run_batch(l, IMAGES) : status;
 }
 
@@ -248,7 +250,9 @@ static int launches_of(life *l, size_t count) {
         char plan[64];
         snprintf(plan, sizeof plan, "cuLaunchKernel:%d", n);
         fail_next(plan);
-        if (run_batch(l, count) == DYNOFA_OK)
+        dynofa_status status = run_batch(l, count);
+        unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+        if (status == DYNOFA_OK)
             return n - 1;
     }
     return -1;
@@ -278,6 +282,124 @@ static void test_batches(life *l) {
     CHECK(block_calls == before && live() == objects);
     unsetenv("DYNOFA_FAKE_CUDA_FAIL");
     end(l);
+}
+
+/* The logits of a run of BATCH images with every element of the norms at a value. */
+static void run_with(life *l, const dynofa_subnet *n, float value, float *logits) {
+    for (size_t i = 0; i < l->norm_floats; i++)
+        l->norms[i] = value;
+    CHECK_OK(dynofa_session_configure(l->s, n, l->norms, l->norm_floats));
+    CHECK_OK(run_batch(l, BATCH));
+    memcpy(logits, l->logits, BATCH * l->classes * sizeof *logits);
+}
+
+/* What was asked for is launched once, gives the same bits, and serves all batch normalisations of
+ * its kind. */
+static void test_prepared(life *l) {
+    dynofa_config config = counted();
+    dynofa_subnet n = {.struct_size = sizeof n};
+    const size_t size = BATCH * l->classes * sizeof(float);
+    float *plain[3], *again = malloc(size);
+    for (int i = 0; i < 3; i++)
+        plain[i] = malloc(size);
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+    CHECK_OK(dynofa_model_level(l->m, 0, &n));
+    CHECK_OK(dynofa_session_select(l->s, 0));
+    CHECK_OK(dynofa_session_describe(l->s, &l->now));
+    const size_t floats = BATCH * l->now.image_floats;
+    for (size_t i = 0; i < floats; i++)
+        l->image[i] = (float)(i % 17) / 8 - 1;
+    const int part = launches_of(l, 2);
+    long before = block_calls, objects = live();
+    CHECK_OK(dynofa_session_prepare(l->s, 1)); /* a level is */
+    CHECK_OK(dynofa_session_prepare(l->s, BATCH));
+    CHECK(live() == objects);
+    CHECK_OK(dynofa_session_prepare(l->s, 2));
+    CHECK(launches_of(l, BATCH + 2) == 0 && live() == objects + 1);
+
+    run_with(l, &n, 0.5F, plain[0]);
+    run_with(l, &n, 0.25F, plain[1]);
+    CHECK(memcmp(plain[0], plain[1], size) != 0);
+    CHECK_OK(dynofa_session_configure(l->s, &n, NULL, 0));
+    CHECK(launches_of(l, 2) == part && launches_of(l, BATCH) == part); /* is not the level */
+    memcpy(plain[2], l->logits, size);
+    CHECK_OK(dynofa_session_prepare(l->s, BATCH));
+    CHECK(launches_of(l, BATCH) == 0 && launches_of(l, 2) == part && launches_of(l, 1) == part);
+    CHECK_OK(run_batch(l, BATCH));
+    CHECK(memcmp(plain[2], l->logits, size) == 0);
+    CHECK(live() == objects + 2);
+
+    run_with(l, &n, 0.5F, again);
+    CHECK(launches_of(l, BATCH) == part); /* nor are the supernet's normalisations */
+    CHECK_OK(dynofa_session_prepare(l->s, BATCH));
+    CHECK(launches_of(l, BATCH) == 0);
+    for (int i = 1; i >= 0; i--) {
+        run_with(l, &n, i == 0 ? 0.5F : 0.25F, again);
+        CHECK(memcmp(plain[i], again, size) == 0);
+        CHECK(launches_of(l, BATCH) == 0);
+    }
+    CHECK_OK(dynofa_session_configure(l->s, &n, NULL, 0));
+    CHECK_OK(run_batch(l, BATCH));
+    CHECK(memcmp(plain[2], l->logits, size) == 0);
+    CHECK(block_calls == before && live() == objects + 3);
+
+    /* What fails leaves nothing behind, and the session runs on. */
+    static const char *const failing[] = {"cuStreamBeginCapture_v2:1", "cuLaunchKernel:2",
+                                          "cuStreamEndCapture:1", "cuGraphInstantiateWithFlags:1",
+                                          "cuGraphInstantiateWithFlags:1:2"};
+    for (int i = 0; i < 5; i++) {
+        fail_next(failing[i]);
+        CHECK_IS(dynofa_session_prepare(l->s, 2), i < 4 ? DYNOFA_E_DEVICE : DYNOFA_E_MEMORY);
+        CHECK(live() == objects + 3);
+        CHECK(launches_of(l, 2) == part);
+    }
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+    CHECK_IS(dynofa_session_prepare(l->s, 0), DYNOFA_E_ARGUMENT);
+    CHECK_IS(dynofa_session_prepare(l->s, BATCH + 1), DYNOFA_E_ARGUMENT);
+    CHECK(strcmp(dynofa_session_error(l->s), "prepare: 4 images, expected 1 to 3 (config.batch)") ==
+          0);
+    end(l);
+    CHECK(blocks == 0);
+    for (int i = 0; i < 3; i++)
+        free(plain[i]);
+    free(again);
+}
+
+/* A session keeps 32 recordings, those that were used last. */
+static void test_kept(life *l) {
+    enum { KEPT = 32, MANY = KEPT + 8 };
+    dynofa_config config = counted();
+    dynofa_subnet n = {.struct_size = sizeof n};
+    config.batch = MANY;
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+    CHECK_OK(dynofa_model_level(l->m, 0, &n));
+    n.resolution = 1;
+    CHECK_OK(dynofa_session_configure(l->s, &n, NULL, 0));
+    CHECK_OK(dynofa_session_describe(l->s, &l->now));
+    CHECK(MANY * l->now.image_floats <=
+          IMAGES * (size_t)l->info.max_resolution * l->info.max_resolution * 3);
+    float *logits = l->logits;
+    l->logits = malloc(MANY * l->classes * sizeof(float));
+    const long before = block_calls, objects = live();
+    for (size_t images = 1; images <= MANY; images++) {
+        CHECK_OK(dynofa_session_prepare(l->s, images));
+        CHECK(live() == objects + (long)size_min(images, KEPT));
+        CHECK(launches_of(l, 1) == 0); /* so the first stays */
+    }
+    for (size_t images = 2; images <= MANY; images++)
+        CHECK((launches_of(l, images) == 0) == (images > MANY - KEPT + 1));
+    /* One that could not be made leaves no trace of the one that made room. */
+    fail_next("cuStreamBeginCapture_v2:1");
+    CHECK_IS(dynofa_session_prepare(l->s, 2), DYNOFA_E_DEVICE);
+    CHECK(launches_of(l, 2) > 0 && live() == objects + KEPT - 1);
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+    CHECK_OK(dynofa_session_prepare(l->s, 2));
+    CHECK(block_calls == before && live() == objects + KEPT);
+    end(l);
+    free(l->logits);
+    l->logits = logits;
 }
 
 /* A device with exactly as many bytes; the next thing that is made has to be refused by name. */
@@ -361,6 +483,7 @@ static void test_lost(life *l) {
         CHECK_OK(dynofa_session_select(l->s, 0));
         CHECK_IS(run(l), DYNOFA_E_DEVICE);
         CHECK(strstr(dynofa_session_error(l->s), "was lost in an earlier call") != NULL);
+        CHECK_IS(dynofa_session_prepare(l->s, 2), DYNOFA_E_DEVICE);
         CHECK_IS(dynofa_session_new(l->m, &config, &second), DYNOFA_E_DEVICE);
         end(l);
         CHECK(blocks == 0);
@@ -388,6 +511,8 @@ int main(int argc, char **argv) {
     test_memory(&l);
     test_hot_path(&l);
     test_batches(&l);
+    test_prepared(&l);
+    test_kept(&l);
     test_every_call(&l); /* last: what could not be given back takes memory */
     setenv("DYNOFA_FAKE_CUDA_INTEGRATED", "1", 1);
     test_every_call(&l);

@@ -30,6 +30,8 @@ type runner interface {
 	selectLevel(level int) error
 	// configure gets norms that fit, or nil for the supernet's own. It keeps n only as a copy.
 	configure(n ofa.Subnet, norms []ofa.Affine) error
+	// prepare makes the following runs of so many images, 1 to Config.Batch, fast.
+	prepare(images int) error
 	// run gets n images, 1 to Config.Batch.
 	run(ctx context.Context, n int, images, logits []float32) error
 	profile(ctx context.Context, image, logits []float32, times []LayerTime) (int, error)

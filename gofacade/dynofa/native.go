@@ -101,6 +101,8 @@ func (s *cSession) configure(n ofa.Subnet, norms []ofa.Affine) error {
 	return s.session.Configure(n.Resolution, n.Kernels, n.Expands, n.Depths, flat)
 }
 
+func (s *cSession) prepare(images int) error { return s.session.Prepare(images) }
+
 func (s *cSession) run(ctx context.Context, n int, images, logits []float32) error {
 	if err := ctx.Err(); err != nil {
 		return err

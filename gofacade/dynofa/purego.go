@@ -120,6 +120,8 @@ func (s *goSession) equal(c, n ofa.Subnet) bool {
 	return true
 }
 
+func (s *goSession) prepare(int) error { return nil } // plans are all there is
+
 func (s *goSession) run(ctx context.Context, n int, images, logits []float32) error {
 	in, out := len(images)/n, len(logits)/n
 	for i := range n {

@@ -123,6 +123,28 @@ func (s *Session) tooLarge(r int) error {
 	return fmt.Errorf("dynofa: resolution %d exceeds the session's MaxResolution %d: %w", r, s.resolution, ErrSize)
 }
 
+// Prepare makes the following runs of the current sub-network, in passes of so many images (1 to Config.Batch), as fast
+// as the engine can. A device records such a pass, which takes it a fraction of a millisecond, and launches it as one
+// from then on; without it, runs are right and slower. Levels are prepared, for one image and for Config.Batch. A session
+// keeps the 32 recordings that were used last, and finds them when the sub-network is chosen again, with whatever
+// batch normalisations of the same kind: the supernet's, or the caller's. Engines on the CPU have nothing to prepare.
+// [ErrState] without a sub-network, [ErrSize] for another number of images; after an error the session is as before.
+func (s *Session) Prepare(images int) error {
+	if s.closed {
+		return fmt.Errorf("dynofa: prepare: session: %w", ErrClosed)
+	}
+	if images < 1 || images > s.batch {
+		return fmt.Errorf("dynofa: prepare: %d images: %w, expected 1 to %d (Config.Batch)", images, ErrSize, s.batch)
+	}
+	if s.current.Resolution == 0 {
+		return fmt.Errorf("dynofa: prepare: %w, call Select or Configure first", ErrState)
+	}
+	if err := s.engine.prepare(images); err != nil {
+		return fmt.Errorf("dynofa: prepare: %w", err)
+	}
+	return nil
+}
+
 // Run classifies one preprocessed image. image is [r][r][3] in the order R, G, B, r the current sub-network's
 // resolution; logits has one value a class. It allocates nothing unless it fails. ctx is looked at before the
 // run, and by purego also between layers; after its error the logits are undefined and the session is as before.

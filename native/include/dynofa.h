@@ -225,6 +225,17 @@ DYNOFA_API dynofa_status dynofa_session_configure(dynofa_session *session,
                                                   const dynofa_subnet *subnet, const float *norms,
                                                   size_t norm_floats);
 
+/* Makes the following runs of the current sub-network with passes of so many images, 1 to
+ * config.batch, as fast as a device can: it records them, for a fraction of a millisecond and some
+ * device memory, and then a pass is one launch. Runs are right without it, only slower. A session
+ * keeps 32 such recordings beside those of its levels, and gives up the one that was used the
+ * longest ago; choosing the sub-network again, with any batch normalisations of the same kind (the
+ * caller's or the supernet's), finds its recording. No allocation but the driver's. On this CPU,
+ * and for what is prepared already, it does nothing. One thread per session. Returns DYNOFA_OK, or
+ * with the session as it was E_ARGUMENT, E_STATE (run in progress, or nothing selected), E_MEMORY
+ * or E_DEVICE. */
+DYNOFA_API dynofa_status dynofa_session_prepare(dynofa_session *session, size_t images);
+
 /* Classifies one image [r][r][3] into one logit a class. Both buffers are the caller's, with
  * image_floats = 3*r*r and logit_floats = classes. No allocation; the same bits for any number of
  * threads. One thread per session. Returns DYNOFA_OK, E_ARGUMENT, E_SIZE, E_STATE (run in

@@ -18,6 +18,8 @@ typedef struct backend {
     void (*session_free)(dynofa_session *s);
     /* s->given_block has changed. */
     dynofa_status (*upload_given)(dynofa_session *s);
+    /* Makes the following runs of s->plan for so many images, at most s->batch, fast. */
+    dynofa_status (*prepare)(dynofa_session *s, uint32_t images);
     /* Executes s->plan, of s->level if that is not negative, for s->images images at s->image, at
      * most s->batch. */
     dynofa_status (*run)(dynofa_session *s);

@@ -278,6 +278,24 @@ dynofa_status dynofa_session_set_threads(dynofa_session *session, uint32_t threa
     return leave(s, DYNOFA_OK);
 }
 
+dynofa_status dynofa_session_prepare(dynofa_session *session, size_t images) {
+    dynofa_session *s = session;
+    dynofa_status status = DYNOFA_OK;
+    if (s == NULL)
+        return no_session("prepare");
+    if (!enter(s))
+        return DYNOFA_E_STATE;
+    if (images < 1 || images > s->batch)
+        status = fail(&s->error, DYNOFA_E_ARGUMENT,
+                      "prepare: %zu images, expected 1 to %u (config.batch)", images,
+                      (unsigned)s->batch);
+    else if (s->plan == NULL)
+        status = fail(&s->error, DYNOFA_E_STATE, "prepare: no sub-network is selected");
+    else if (s->model->backend != NULL)
+        status = s->model->backend->prepare(s, (uint32_t)images);
+    return leave(s, status);
+}
+
 /* ---- Running ----------------------------------------------------------------------------------*/
 
 static dynofa_status run(dynofa_session *s, size_t count, const float *images, size_t image_floats,

@@ -130,12 +130,18 @@ static void test_statuses(const bytes *file, float *image, float *logits) {
     dynofa_session_free(&s);
     dynofa_config_init(&config);
     config.max_resolution = 1;
+    config.batch = 2;
     CHECK_OK(dynofa_session_new(m, &config, &s));
     CHECK_IS(dynofa_session_select(s, info.levels - 1), DYNOFA_E_RESOLUTION);
+    CHECK_IS(dynofa_session_prepare(s, 2), DYNOFA_E_STATE);
+    CHECK_IS(dynofa_session_prepare(s, 3), DYNOFA_E_ARGUMENT);
+    CHECK_IS(dynofa_session_prepare(NULL, 1), DYNOFA_E_ARGUMENT);
     dynofa_session_free(&s);
     CHECK_OK(dynofa_session_new(m, NULL, &s));
 
     CHECK_OK(dynofa_session_select(s, 0));
+    CHECK_OK(dynofa_session_prepare(s, 1));
+    CHECK_IS(dynofa_session_prepare(s, 0), DYNOFA_E_ARGUMENT);
     CHECK_IS(dynofa_session_select(s, info.levels), DYNOFA_E_LEVEL);
     CHECK(strstr(dynofa_session_error(s), "level") != NULL);
     CHECK_OK(dynofa_session_describe(s, &now));

@@ -156,6 +156,10 @@ static void check_bundle(const char *path, const char *backend) {
         CHECK_OK(dynofa_session_configure(s, &n, norms, floats));
         compare(&b, s, -1, norms);
         compare_batch(s, backend != NULL, image_floats(s), info.classes);
+        CHECK_OK(dynofa_session_prepare(s, 1));
+        CHECK_OK(dynofa_session_prepare(s, BATCH));
+        compare(&b, s, -1, norms);
+        compare_batch(s, backend != NULL, image_floats(s), info.classes);
         free(norms);
     }
     printf("%s on %s: worst relative difference so far %.2e\n", path, info.isa, worst_of_all);

@@ -250,6 +250,11 @@ func narrow(to []C.uint32_t, from []int) {
 	}
 }
 
+// Prepare is dynofa_session_prepare.
+func (s *Session) Prepare(images int) error {
+	return s.check(C.dynofa_session_prepare(s.c, C.size_t(images)))
+}
+
 // SetThreads is dynofa_session_set_threads.
 func (s *Session) SetThreads(n uint32) error {
 	return s.check(C.dynofa_session_set_threads(s.c, C.uint32_t(n)))

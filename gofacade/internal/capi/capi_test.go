@@ -58,6 +58,8 @@ func TestFailuresKeepTheirStatusAndSentence(t *testing.T) {
 	defer s.Free()
 	image, logits := make([]float32, 16*16*3), make([]float32, 10)
 	requireStatus(t, s.Run(1, image, logits), "DYNOFA_E_STATE", "nothing is selected")
+	requireStatus(t, s.Prepare(1), "DYNOFA_E_STATE", "nothing is selected")
+	requireStatus(t, s.Prepare(2), "DYNOFA_E_ARGUMENT", "2 images")
 	requireStatus(t, s.Select(7), "DYNOFA_E_LEVEL", "level 7")
 	requireStatus(t, s.Select(0), "DYNOFA_E_RESOLUTION", "32")
 	requireStatus(t, s.SetThreads(2), "DYNOFA_E_ARGUMENT", "2")
