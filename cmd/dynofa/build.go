@@ -211,7 +211,7 @@ func (c *buildCmd) devices(e *env, m *dynofa.Model, s *dynofa.Session, sum strin
 	}
 	dir := filepath.Join(c.Work, "table")
 	if t, err := latency.Load(dir); err == nil {
-		if p := t.Profile(); p != nil && p.Bundle == sum && p.Backend == here.Backend && p.Threads == here.Threads {
+		if p := t.Profile(); p != nil && p.Bundle == sum && p.Backend == here.Backend && p.Device == m.Device().String() && p.Threads == here.Threads {
 			here.Table = t
 			return []pipeline.Device{here}, nil
 		}
@@ -219,7 +219,7 @@ func (c *buildCmd) devices(e *env, m *dynofa.Model, s *dynofa.Session, sum strin
 	bar := e.progress(1000, "profile")
 	r, err := profile.Run(e.ctx, profile.Options{
 		Engine: &profiled{session: prepared{s}}, Space: m.Space(), Dir: dir, Limit: c.ProfileTime, Seed: c.Seed,
-		Bundle: sum, Backend: s.Backend(), Threads: s.Threads(), Dynofa: version(),
+		Bundle: sum, Backend: s.Backend(), Device: m.Device().String(), Threads: s.Threads(), Dynofa: version(),
 		Command: fmt.Sprintf("dynofa build %s --profile-time %v --seed %d", filepath.Base(c.Bundle), c.ProfileTime, c.Seed),
 		Progress: func(what string, of float64) {
 			bar.Describe("profile: " + what)

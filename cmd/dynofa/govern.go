@@ -75,7 +75,7 @@ func (c *governCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer closing(s, &err)
-	l.session, l.classes = s, m.Classes()
+	l.session, l.classes, l.device = s, m.Classes(), m.Device()
 	subnets, accuracy, source, err := c.levels(m)
 	if err != nil {
 		return err
@@ -373,7 +373,7 @@ func (c *governCmd) play(e *env, l *live, policies []policy.Entry) error {
 		}
 	}
 	if c.Record != "" {
-		if err := record(c.Record, func(w *harness.Writer) error { return report.record(w, policies) }); err != nil {
+		if err := record(c.Record, l.device, func(w *harness.Writer) error { return report.record(w, policies) }); err != nil {
 			return err
 		}
 	}

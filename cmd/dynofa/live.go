@@ -18,6 +18,7 @@ import (
 type live struct {
 	session     *dynofa.Session
 	classes     int
+	device      dynofa.Device
 	use         func(level int) error // makes a level current
 	inputs      [][][]float32         // per level: preprocessed images
 	labels      []int                 // of the images; nil where nobody knows them

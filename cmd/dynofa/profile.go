@@ -103,7 +103,7 @@ func (c *profileCmd) profile(e *env, backend string, threads int, dir func(backe
 	defer bar.Finish() //nolint:errcheck // it is only a bar
 	return profile.Run(e.ctx, profile.Options{
 		Engine: &profiled{session: prepared{s}}, Space: m.Space(), Dir: folder, Resolutions: c.Resolutions, Limit: c.Limit, Seed: c.Seed,
-		Bundle: sum, Backend: s.Backend(), Threads: s.Threads(), Dynofa: version(),
+		Bundle: sum, Backend: s.Backend(), Device: m.Device().String(), Threads: s.Threads(), Dynofa: version(),
 		// The bundle by its name, as nobody needs to know where it lay.
 		Command: fmt.Sprintf("dynofa profile %s --backend %s --threads %d --limit %v --seed %d", filepath.Base(c.Bundle), s.Backend(), threads, c.Limit, c.Seed),
 		Progress: func(what string, of float64) {

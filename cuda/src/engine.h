@@ -18,6 +18,8 @@ typedef struct cuda_model {
     cu_device device;
     cu_handle context, module, function[DYNC_ENTRIES];
     bool integrated; /* shares its memory with the host */
+    int capability;  /* 10 * major + minor */
+    char name[256];
     mirror weights, library;
 } cuda_model;
 

@@ -88,6 +88,28 @@ static dynofa_status fill(dynofa_model *m, cuda_model *c, failure *f) {
     return status;
 }
 
+static cu_result ask_device(cuda_model *c) {
+    const cuda_driver *d = c->d;
+    int integrated = 0, major = 0, minor = 0;
+    cu_result r = d->device_attribute(&integrated, CU_ATTRIBUTE_INTEGRATED, c->device);
+    if (r == 0)
+        r = d->device_attribute(&major, CU_ATTRIBUTE_CAPABILITY_MAJOR, c->device);
+    if (r == 0)
+        r = d->device_attribute(&minor, CU_ATTRIBUTE_CAPABILITY_MINOR, c->device);
+    if (r == 0)
+        r = d->device_name(c->name, sizeof c->name, c->device);
+    c->integrated = integrated != 0;
+    c->capability = 10 * major + minor;
+    return r;
+}
+
+static void describe(const dynofa_model *m, dynofa_model_info *info) {
+    const cuda_model *c = m->remote;
+    info->device = c->name;
+    info->device_driver = (uint32_t)c->d->supports;
+    info->device_capability = (uint32_t)c->capability;
+}
+
 static dynofa_status open(dynofa_model *m, uint32_t number, failure *f) {
     const cuda_driver *d = cuda_driver_get(f);
     if (d == NULL)
@@ -100,11 +122,10 @@ static dynofa_status open(dynofa_model *m, uint32_t number, failure *f) {
     dynofa_status status = find_device(d, number, &c->device, f);
     if (status != DYNOFA_OK)
         return status;
-    int integrated = 0;
-    cu_result r = d->device_attribute(&integrated, CU_ATTRIBUTE_INTEGRATED, c->device);
-    if (r != 0)
-        return cuda_failed(d, f, "asking the device", r);
-    c->integrated = integrated != 0;
+    status = cuda_check(d, f, "asking the device", ask_device(c));
+    if (status != DYNOFA_OK)
+        return status;
+    cu_result r;
     if ((r = d->context_retain(&c->context, c->device)) != 0) {
         c->context = NULL;
         return cuda_failed(d, f, "taking the device", r);
@@ -142,6 +163,7 @@ const backend dynofa_internal_cuda = {
     .open = open,
     .close = close,
     .kernel = cuda_entry,
+    .describe = describe,
     .session_new = cuda_session_new,
     .session_free = cuda_session_free,
     .upload_given = cuda_upload_given,

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE /* RTLD_NOLOAD, setenv */
 
 #include <dlfcn.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -123,6 +124,7 @@ static life prepare(const char *path) {
     l.now.struct_size = sizeof l.now;
     CHECK_OK(dynofa_model_open(path, NULL, &l.m));
     CHECK_OK(dynofa_model_describe(l.m, &l.info));
+    CHECK(l.info.device == NULL && l.info.device_driver == 0 && l.info.device_capability == 0);
     CHECK_OK(dynofa_model_level(l.m, 0, &n));
     CHECK_OK(dynofa_model_norm_floats(l.m, &n, &l.norm_floats));
     l.classes = l.info.classes;
@@ -460,6 +462,22 @@ static void test_memory(life *l) {
     end(l);
 }
 
+static void test_device(life *l) {
+    dynofa_config config = counted();
+    dynofa_model_info info = {.struct_size = sizeof info};
+    config.backend = "cuda:1";
+    setenv("DYNOFA_FAKE_CUDA_SM", "90", 1);
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    CHECK_OK(dynofa_model_describe(l->m, &info));
+    CHECK(strcmp(info.device, "emulated device 1") == 0);
+    CHECK(info.device_driver == 12040 && info.device_capability == 90);
+    info = (dynofa_model_info){.struct_size = offsetof(dynofa_model_info, device)};
+    CHECK_OK(dynofa_model_describe(l->m, &info)); /* a caller that knows no devices */
+    CHECK(info.device == NULL && info.classes == l->classes);
+    unsetenv("DYNOFA_FAKE_CUDA_SM");
+    end(l);
+}
+
 /* In a process of its own: a lost device stays lost. */
 static void test_lost(life *l) {
     fflush(stdout);
@@ -508,6 +526,7 @@ int main(int argc, char **argv) {
     }
     life l = prepare(argv[1]);
     test_lost(&l);
+    test_device(&l);
     test_memory(&l);
     test_hot_path(&l);
     test_batches(&l);

@@ -47,6 +47,7 @@ type Config struct {
 // Model is a supernet with its library, ready to run. It is immutable and may be shared by goroutines.
 type Model struct {
 	engine engine
+	device Device
 	space  *ofa.Space
 	levels []bundle.Level
 	ids    []uint64 // Ran.Subnet of the levels
@@ -99,8 +100,11 @@ func newModel(b *bundle.Bundle, cfg *Config) (*Model, error) {
 		backend = cfg.Backend
 	}
 	var err error
-	m.engine, err = openEngine(backend, b, m.levels)
-	return m, err
+	if m.engine, err = openEngine(backend, b, m.levels); err != nil {
+		return nil, err
+	}
+	m.device = m.engine.device() // a closed model has one, too
+	return m, nil
 }
 
 func copied(norms []ofa.Affine) []ofa.Affine {
@@ -113,6 +117,9 @@ func copied(norms []ofa.Affine) []ofa.Affine {
 
 // Backend names the engine, such as "native/avx2" or "purego".
 func (m *Model) Backend() string { return m.engine.name() }
+
+// Device says what a backend on a device computes on. It is zero for engines on the CPU.
+func (m *Model) Device() Device { return m.device }
 
 // Kernels names the kernels that a native engine chose for this CPU. It is nil for others, and after Close.
 func (m *Model) Kernels() []string {

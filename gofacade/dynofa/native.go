@@ -60,6 +60,17 @@ func cudaBackends() []string {
 
 func (m *cModel) name() string { return m.backend }
 
+func (m *cModel) device() Device {
+	name, driver, capability := m.model.Device()
+	if name == "" {
+		return Device{}
+	}
+	return Device{
+		Name: name, Driver: fmt.Sprintf("%d.%d", driver/1000, driver%1000/10),
+		Capability: fmt.Sprintf("%d.%d", capability/10, capability%10),
+	}
+}
+
 func (m *cModel) kernels() []string { return m.model.Kernels() }
 
 func (m *cModel) close() { m.model.Free() }

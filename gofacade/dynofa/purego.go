@@ -42,6 +42,8 @@ func (m *goModel) plan(n ofa.Subnet, norms []ofa.Affine, tag uint64) goPlan {
 
 func (m *goModel) name() string { return purego.Name }
 
+func (m *goModel) device() Device { return Device{} }
+
 func (m *goModel) kernels() []string { return nil }
 
 func (m *goModel) close() {}

@@ -161,7 +161,7 @@ func (s *Session) Run(ctx context.Context, image, logits []float32) error {
 
 // RunBatch is Run for n images, [n][r][r][3]; logits is [n][classes]. It takes them in passes of Config.Batch images
 // and one of what is left. A device has a pass of several images compute at once, and may sum in another order than
-// for one image: both are within 3e-6 of the largest logit of exact arithmetic. Other engines run image after image,
+// for one image: both are within 1e-5 of the largest logit of exact arithmetic. Other engines run image after image,
 // to the same bits as Run. ctx is looked at before each pass; after an error the logits of earlier passes are valid.
 func (s *Session) RunBatch(ctx context.Context, n int, images, logits []float32) error {
 	if err := s.check(len(images), len(logits), n); err != nil {

@@ -147,6 +147,11 @@ typedef struct dynofa_model_info {
     uint64_t library_bytes;  /* plans and batch normalisation of all levels */
     const char *isa;         /* the highest instruction set in use, or "cuda"; lives as long as the
                                 program */
+    const char *device;      /* the name of the device; NULL for this CPU; lives as long as the
+                                model */
+    uint32_t device_driver;  /* 1000 * major + 10 * minor of the CUDA version that its driver
+                                supports, as 12040; 0 for this CPU */
+    uint32_t device_capability; /* compute capability, 10 * major + minor; 0 for this CPU */
 } dynofa_model_info;
 
 /* Opens a bundle (.dofa) and packs it. The file is read, not mapped, and closed again; one that
@@ -247,7 +252,7 @@ DYNOFA_API dynofa_status dynofa_session_run(dynofa_session *session, const float
 /* dynofa_session_run for `count` >= 1 images, one behind the other, into logits [count][classes];
  * image_floats and logit_floats are those of all images. A device takes them in passes of
  * config.batch and one of what is left, and a pass of several images may sum in another order than
- * one of a single image: both are within 3e-6 of the largest logit of exact arithmetic, and need
+ * one of a single image: both are within 1e-5 of the largest logit of exact arithmetic, and need
  * not be equal. A failure ends it; what was written is that of the passes before. */
 DYNOFA_API dynofa_status dynofa_session_run_batch(dynofa_session *session, size_t count,
                                                   const float *images, size_t image_floats,

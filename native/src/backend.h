@@ -13,6 +13,8 @@ typedef struct backend {
     dynofa_status (*open)(dynofa_model *m, uint32_t device, failure *f);
     void (*close)(dynofa_model *m);
     const char *(*kernel)(uint32_t i);
+    /* Fills in what info says of the device. */
+    void (*describe)(const dynofa_model *m, dynofa_model_info *info);
     /* On failure the session has nothing of the backend. */
     dynofa_status (*session_new)(dynofa_session *s, const subnet *largest, failure *f);
     void (*session_free)(dynofa_session *s);

@@ -170,6 +170,11 @@ func (m *Model) Free() { C.dynofa_model_free(&m.c) }
 // ISA is the highest instruction set in use.
 func (m *Model) ISA() string { return C.GoString(m.info.isa) }
 
+// Device says what dynofa_model_info says of the device; an empty name stands for this CPU.
+func (m *Model) Device() (name string, driver, capability int) {
+	return C.GoString(m.info.device), int(m.info.device_driver), int(m.info.device_capability)
+}
+
 // Kernels are the names of the kernels that the model calls.
 func (m *Model) Kernels() []string {
 	var names []string
