@@ -90,6 +90,12 @@ const cuda_driver *dynofa_internal_cuda_driver(failure *f);
 dynofa_status dynofa_internal_cuda_failed(const cuda_driver *d, failure *f, const char *what,
                                           cu_result result);
 
+/* Gives the caller back the context that it had. */
+static inline void cuda_leave(const cuda_driver *d) {
+    cu_handle ours;
+    (void)d->context_pop(&ours);
+}
+
 #define cuda_driver_get dynofa_internal_cuda_driver
 #define cuda_failed     dynofa_internal_cuda_failed
 

@@ -28,10 +28,6 @@ typedef struct cuda_model {
 static inline dynofa_status cuda_enter(const cuda_model *m, failure *f) {
     return cuda_check(m->d, f, "using the device", m->d->context_push(m->context));
 }
-static inline void cuda_leave(const cuda_driver *d) {
-    cu_handle ours;
-    (void)d->context_pop(&ours);
-}
 
 /* The name of the entry point of a kernel. */
 const char *dynofa_internal_cuda_entry(uint32_t i);

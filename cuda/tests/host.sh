@@ -29,7 +29,10 @@ bundle=models/fashion/fashion.dofa
 image=("$tmp/dynofa" verify "$bundle" models/fashion/golden.json)
 on "$fake" "$tmp/dynofa" info | grep -F ' cuda purego]'
 on "$fake" env DYNOFA_FAKE_CUDA_INTEGRATED=1 "${image[@]}" --backend cuda
-on "$fake" "$tmp/dynofa" eval "$bundle" --data models/fashion/test --backend cuda --level 0 --shard 1/50
+for batch in 1 7; do
+    on "$fake" "$tmp/dynofa" eval "$bundle" --data models/fashion/test --backend cuda --level 0 --shard 1/50 --batch $batch --json |
+        grep -o '"predictions": *"[^"]*"'
+done | uniq -c | grep '^ *2 ' # the same classes
 reference=../shared/reference
 if [ -d $reference ]; then
     on "$fake" "$tmp/dynofa" verify $reference/checkpoints/tiny_w0.25_c10.pth $reference/golden_subnets_tiny_w0.25_c10.json --backend cuda
