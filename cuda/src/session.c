@@ -594,6 +594,7 @@ dynofa_status cuda_prepare(dynofa_session *s, uint32_t images) {
     cuda_leave(c->d);
     return status;
 }
+
 /* ---- A run ------------------------------------------------------------------------------------*/
 
 dynofa_status cuda_run(dynofa_session *s) {

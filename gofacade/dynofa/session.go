@@ -124,8 +124,8 @@ func (s *Session) tooLarge(r int) error {
 }
 
 // Prepare makes the following runs of the current sub-network, in passes of so many images (1 to Config.Batch), as fast
-// as the engine can. A device records such a pass, which takes it a fraction of a millisecond, and launches it as one
-// from then on; without it, runs are right and slower. Levels are prepared, for one image and for Config.Batch. A session
+// as the engine can. A device records such a pass, which takes time and memory once, and launches it as one from then
+// on; without it, runs are right and slower. Levels are prepared, for one image and for Config.Batch. A session
 // keeps the 32 recordings that were used last, and finds them when the sub-network is chosen again, with whatever
 // batch normalisations of the same kind: the supernet's, or the caller's. Engines on the CPU have nothing to prepare.
 // [ErrState] without a sub-network, [ErrSize] for another number of images; after an error the session is as before.

@@ -231,8 +231,8 @@ DYNOFA_API dynofa_status dynofa_session_configure(dynofa_session *session,
                                                   size_t norm_floats);
 
 /* Makes the following runs of the current sub-network with passes of so many images, 1 to
- * config.batch, as fast as a device can: it records them, for a fraction of a millisecond and some
- * device memory, and then a pass is one launch. Runs are right without it, only slower. A session
+ * config.batch, as fast as a device can: it records them, which takes time and memory of the device
+ * once, and then a pass is one launch. Runs are right without it, only slower. A session
  * keeps 32 such recordings beside those of its levels, and gives up the one that was used the
  * longest ago; choosing the sub-network again, with any batch normalisations of the same kind (the
  * caller's or the supernet's), finds its recording. No allocation but the driver's. On this CPU,
