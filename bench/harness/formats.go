@@ -48,7 +48,11 @@ func WriteTable(out io.Writer, r *Result) {
 
 func writeRows(out io.Writer, r *Result) {
 	e := &r.Environment
-	fmt.Fprintf(out, "LoadGen-compatible scenarios on %s, %d CPUs (fingerprint %s)\n", e.CPU, e.CPUs, e.Fingerprint)
+	on := ""
+	if e.Device != nil {
+		on = e.Device.String() + ", beside "
+	}
+	fmt.Fprintf(out, "LoadGen-compatible scenarios on %s%s, %d CPUs (fingerprint %s)\n", on, e.CPU, e.CPUs, e.Fingerprint)
 	fmt.Fprintf(out, "percentiles are upper bounds at 99 %% confidence; energy %s; dirty is the share of time that others disturbed\n", r.Meter)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "scenario\tlevel\tbackend\tthreads\tqueries\tmedian ms\tclean ms\tp90 ms\tp99 ms\timages/s\tmJ/image\tdirty\t  result\t\n")
@@ -148,6 +152,9 @@ func WriteGo(w io.Writer, r *Result) error {
 	e := &r.Environment
 	var b strings.Builder
 	fmt.Fprintf(&b, "goos: %s\ngoarch: %s\ncpu: %s\nmachine: %s\n", e.OS, e.Arch, oneLine(e.CPU), oneLine(e.Fingerprint))
+	if e.Device != nil {
+		fmt.Fprintf(&b, "device: %s\n", oneLine(e.Device.String()))
+	}
 	fmt.Fprintf(&b, "# version %s, %s, %s; affinity %s, governor %s, limit %d kHz\n", oneLine(e.Version), e.Go, e.Time.Format(time.RFC3339),
 		oneLine(e.Affinity), oneLine(e.Governor), e.LimitKHz)
 	for _, u := range units {
@@ -308,6 +315,9 @@ func WriteGBench(w io.Writer, r *Result) error {
 		"aslr_enabled": e.ASLR != "0", "caches": []any{}, "load_avg": []float64{}, "library_version": e.Version,
 		"library_build_type": "release", "json_schema_version": 1,
 	}, []benchmark{}}
+	if e.Device != nil {
+		out.Context["device"] = e.Device.String()
+	}
 	for i := range r.Rows {
 		m := &r.Rows[i]
 		one := benchmark{Name: m.Name(), RunName: m.Name(), FamilyIndex: i, Repetitions: len(m.Chunks), Threads: m.Threads, TimeUnit: "ns"}

@@ -11,11 +11,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dynofa/dynofa/gofacade/dynofa"
 )
 
 // Environment is the machine that a run was on. What the system does not tell is empty, zero or absent.
 type Environment struct {
-	// Fingerprint is equal for equal machines: processor, number of CPUs, system and whether it is virtual.
+	// Fingerprint is equal for equal machines: processor, number of CPUs, system and whether it is virtual, and where a
+	// device computes, its name and compute capability.
 	Fingerprint string    `json:"fingerprint"`
 	Time        time.Time `json:"time"`
 	Version     string    `json:"version"` // of dynofa
@@ -32,6 +35,25 @@ type Environment struct {
 	MaxKHz      int64     `json:"max_khz,omitempty"`
 	Boost       string    `json:"boost,omitempty"`
 	ASLR        string    `json:"aslr,omitempty"`
+	// Device computes; nil for the CPU.
+	Device *dynofa.Device `json:"device,omitempty"`
+}
+
+// On is the environment of a run on a device, or as it was for the zero one. The driver is no part of the fingerprint: what
+// another one changes is for a history to show.
+func (e *Environment) On(d dynofa.Device) *Environment {
+	if d == (dynofa.Device{}) {
+		return e
+	}
+	on := *e
+	on.Device = &d
+	on.Fingerprint = fingerprint("%s|%s|%s", e.Fingerprint, d.Name, d.Capability)
+	return &on
+}
+
+func fingerprint(format string, parts ...any) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, format, parts...))
+	return hex.EncodeToString(sum[:6])
 }
 
 // Look describes the machine. system is the root of its file system.
@@ -51,8 +73,7 @@ func Look(system fs.FS, version string, now time.Time) *Environment {
 		}
 	}
 	e.Virtual = strings.Contains(field(info, "flags")+" ", " hypervisor ")
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%d|%t", e.OS, e.Arch, e.CPU, e.CPUs, e.Virtual))
-	e.Fingerprint = hex.EncodeToString(sum[:6])
+	e.Fingerprint = fingerprint("%s|%s|%s|%d|%t", e.OS, e.Arch, e.CPU, e.CPUs, e.Virtual)
 	return e
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dynofa/dynofa/gofacade/dynofa"
 )
 
 func fixed() *Environment {
@@ -162,6 +164,33 @@ func TestEnvironmentIsRecorded(t *testing.T) {
 	other["proc/cpuinfo"].Data = []byte("model name : Other CPU\n")
 	require.NotEqual(t, e.Fingerprint, Look(other, "v1", time.Unix(0, 0)).Fingerprint)
 	require.Equal(t, e.Fingerprint, Look(machine(), "v2", time.Unix(9, 0)).Fingerprint)
+}
+
+// A card's results are of another machine than the CPU's and another card's, but not than those under another driver.
+func TestDevicesAreMachines(t *testing.T) {
+	look := func() *Environment { return Look(machine(), "v1", time.Unix(0, 0)) }
+	require.Equal(t, look(), look().On(dynofa.Device{}))
+	card := dynofa.Device{Name: "Some Card", Driver: "12.4", Capability: "8.7"}
+	seen := map[string]bool{look().Fingerprint: true}
+	for _, d := range []dynofa.Device{card, {Name: "Other Card", Driver: "12.4", Capability: "8.7"}, {Name: "Some Card", Driver: "12.4", Capability: "9.0"}} {
+		e := look().On(d)
+		require.False(t, seen[e.Fingerprint], "%v is taken for another one", d)
+		seen[e.Fingerprint] = true
+		require.Equal(t, d, *e.Device)
+	}
+	newer := card
+	newer.Driver = "13.0"
+	require.Equal(t, look().On(card).Fingerprint, look().On(newer).Fingerprint)
+
+	var b bytes.Buffer
+	_, err := NewWriter(&b, look().On(card), nil)
+	require.NoError(t, err)
+	r, err := Read(&b, "card.jsonl")
+	require.NoError(t, err)
+	require.Equal(t, card, *r.Environment.Device)
+	b.Reset()
+	require.NoError(t, WriteGo(&b, r))
+	require.Contains(t, b.String(), "\ndevice: Some Card, compute capability 8.7, CUDA 12.4\n")
 }
 
 func TestDisturbancesMakeDirty(t *testing.T) {

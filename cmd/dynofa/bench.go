@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dynofa/dynofa/bench/harness"
+	"github.com/dynofa/dynofa/gofacade/dynofa"
 )
 
 type benchCmd struct {
@@ -53,10 +54,15 @@ func (c *benchWorkerCmd) Run(e *env) (err error) {
 	return harness.Worker(e.ctx, m, c.Threads, version(), slow, os.Stdin, e.stdout)
 }
 
-// record writes a result file of this machine, now.
-func record(path string, rows func(w *harness.Writer) error) error {
+// look is the environment of what is measured now on a device, zero for the CPU.
+func look(d dynofa.Device) *harness.Environment {
+	return harness.Look(os.DirFS("/"), version(), time.Now()).On(d)
+}
+
+// record writes a result file of this machine and a device, now.
+func record(path string, d dynofa.Device, rows func(w *harness.Writer) error) error {
 	return writeFile(path, func(out io.Writer) error {
-		w, err := harness.NewWriter(out, harness.Look(os.DirFS("/"), version(), time.Now()), nil)
+		w, err := harness.NewWriter(out, look(d), nil)
 		if err != nil {
 			return err
 		}

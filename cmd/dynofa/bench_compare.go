@@ -36,8 +36,14 @@ func (c *comparison) options() (regress.Options, error) {
 	return o, nil
 }
 
-func (c *comparison) machine() *harness.Environment {
-	return harness.Look(os.DirFS("/"), version(), time.Now())
+// machine is where the bundle runs: a device has limits of its own.
+func (c *comparison) machine(bundle string) (e *harness.Environment, err error) {
+	m, err := open(bundle, c.Backend)
+	if err != nil {
+		return nil, err
+	}
+	defer closing(m, &err)
+	return look(m.Device()), nil
 }
 
 // side is a worker of a program on a bundle.
@@ -76,7 +82,15 @@ func (c *benchCompareCmd) Run(e *env) error {
 			return err
 		}
 	} else {
-		limit, err := regress.ReadLimit(c.Baselines, c.machine(), c.Kernels)
+		bundle := c.Model
+		if kind(c.A) == "bundle" {
+			bundle = c.A
+		}
+		machine, err := c.machine(bundle)
+		if err != nil {
+			return err
+		}
+		limit, err := regress.ReadLimit(c.Baselines, machine, c.Kernels)
 		if err != nil {
 			return err
 		}
@@ -147,9 +161,13 @@ func (c *benchAACmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	machine, err := c.machine(c.Bundle)
+	if err != nil {
+		return err
+	}
 	side := c.side(c.Bundle, self, c.Bundle)
 	bar := e.progress(c.Comparisons, "compare with itself")
-	limit, err := regress.SelfTest(e.ctx, side, o, c.machine(), c.Comparisons, func() { _ = bar.Add(1) })
+	limit, err := regress.SelfTest(e.ctx, side, o, machine, c.Comparisons, func() { _ = bar.Add(1) })
 	if err != nil {
 		return err
 	}

@@ -4,17 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/dynofa/dynofa/bench/harness"
 	"github.com/dynofa/dynofa/bench/regress"
+	"github.com/dynofa/dynofa/gofacade/dynofa"
 )
 
 type benchHistoryCmd struct {
-	Machine   string  `help:"Fingerprint; default: this machine's, or that of the result added."`
+	Machine   string  `help:"Fingerprint; default: this machine's without a device, or that of the result added."`
 	Add       string  `help:"Result file to append." placeholder:"FILE"`
 	Revision  string  `help:"Revision that --add is of; default: the version that measured."`
 	Accept    string  `help:"Revision of which the shift is fine." placeholder:"REVISION"`
@@ -45,7 +45,7 @@ func (c *benchHistoryCmd) Run(e *env) error {
 		machine = added.Environment.Fingerprint
 	}
 	if machine == "" {
-		machine = harness.Look(os.DirFS("/"), version(), time.Now()).Fingerprint
+		machine = look(dynofa.Device{}).Fingerprint
 	}
 	if machine != filepath.Base(machine) || strings.HasPrefix(machine, ".") {
 		return fmt.Errorf("--machine %q, expected a fingerprint", machine)

@@ -46,6 +46,19 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 	if len(backends) == 0 {
 		backends = []string{c.Backend}
 	}
+	var models []*harness.Model
+	for _, backend := range backends {
+		var m *harness.Model
+		if m, err = harness.Open(c.Bundle, backend, c.Data); err != nil {
+			return err
+		}
+		defer closing(m, &err)
+		models = append(models, m)
+		if m.Device() != models[0].Device() {
+			return fmt.Errorf("--backends: %s and %s compute on different devices, expected one, whose machine the file is of: measure them apart",
+				models[0].Backend(), m.Backend())
+		}
+	}
 	if err := makeFolder(c.Output); err != nil {
 		return err
 	}
@@ -54,12 +67,12 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer closing(file, &err)
-	w, err := harness.NewWriter(file, harness.Look(plan.System, version(), time.Now()), plan.Meter)
+	w, err := harness.NewWriter(file, look(models[0].Device()), plan.Meter)
 	if err != nil {
 		return err
 	}
-	for _, backend := range backends {
-		if err := c.measure(e, backend, plan, w); err != nil {
+	for _, m := range models {
+		if err := c.measure(e, m, plan, w); err != nil {
 			return err
 		}
 	}
@@ -80,12 +93,7 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 	return nil
 }
 
-func (c *benchRunCmd) measure(e *env, backend string, plan harness.Plan, w *harness.Writer) (err error) {
-	m, err := harness.Open(c.Bundle, backend, c.Data)
-	if err != nil {
-		return err
-	}
-	defer closing(m, &err)
+func (c *benchRunCmd) measure(e *env, m *harness.Model, plan harness.Plan, w *harness.Writer) error {
 	if len(m.Levels()) == 0 {
 		return fmt.Errorf("%s has no levels, expected a library: run dynofa calibrate first", c.Bundle)
 	}
@@ -96,7 +104,7 @@ func (c *benchRunCmd) measure(e *env, backend string, plan harness.Plan, w *harn
 	}
 	bar := e.progress(len(plan.Scenarios)*len(plan.Levels)*len(plan.Threads), "measure "+m.Backend())
 	plan.Done = func() { _ = bar.Add(1) }
-	err = harness.Run(e.ctx, m, plan, w)
+	err := harness.Run(e.ctx, m, plan, w)
 	return errors.Join(err, bar.Finish())
 }
 

@@ -185,7 +185,7 @@ func (c calibrator) Calibrate(ctx context.Context, n ofa.Subnet, batches iter.Se
 
 // devices are those of the tables, or this one.
 func (c *buildCmd) devices(e *env, m *dynofa.Model, s *dynofa.Session, sum string) ([]pipeline.Device, error) {
-	here := pipeline.Device{Name: c.Device, Backend: s.Backend(), Threads: s.Threads(), Session: s}
+	here := pipeline.Device{Name: c.Device, Backend: s.Backend(), Threads: s.Threads(), Session: prepared{s}}
 	var devices []pipeline.Device
 	for _, text := range c.Table {
 		name, dir, found := strings.Cut(text, "=")
@@ -211,15 +211,15 @@ func (c *buildCmd) devices(e *env, m *dynofa.Model, s *dynofa.Session, sum strin
 	}
 	dir := filepath.Join(c.Work, "table")
 	if t, err := latency.Load(dir); err == nil {
-		if p := t.Profile(); p != nil && p.Bundle == sum && p.Backend == here.Backend && p.Threads == here.Threads {
+		if p := t.Profile(); p != nil && p.Bundle == sum && p.Backend == here.Backend && p.Device == m.Device().String() && p.Threads == here.Threads {
 			here.Table = t
 			return []pipeline.Device{here}, nil
 		}
 	}
 	bar := e.progress(1000, "profile")
 	r, err := profile.Run(e.ctx, profile.Options{
-		Engine: &profiled{session: s}, Space: m.Space(), Dir: dir, Limit: c.ProfileTime, Seed: c.Seed,
-		Bundle: sum, Backend: s.Backend(), Threads: s.Threads(), Dynofa: version(),
+		Engine: &profiled{session: prepared{s}}, Space: m.Space(), Dir: dir, Limit: c.ProfileTime, Seed: c.Seed,
+		Bundle: sum, Backend: s.Backend(), Device: m.Device().String(), Threads: s.Threads(), Dynofa: version(),
 		Command: fmt.Sprintf("dynofa build %s --profile-time %v --seed %d", filepath.Base(c.Bundle), c.ProfileTime, c.Seed),
 		Progress: func(what string, of float64) {
 			bar.Describe("profile: " + what)

@@ -118,15 +118,20 @@ func (d *demo) classify() error {
 
 // stopwatch is an engine that notes its latencies.
 type stopwatch struct {
-	engine evaluate.Engine
+	engine *dynofa.Session
 	ms     []float64
 }
 
-func (w *stopwatch) Run(ctx context.Context, image, logits []float32) error {
-	start := time.Now()
-	err := w.engine.Run(ctx, image, logits)
-	w.ms = append(w.ms, time.Since(start).Seconds()*1e3)
-	return err
+func (w *stopwatch) RunBatch(ctx context.Context, n int, images, logits []float32) error {
+	in, out := len(images)/n, len(logits)/n
+	for i := range n {
+		start := time.Now()
+		if err := w.engine.Run(ctx, images[i*in:(i+1)*in], logits[i*out:(i+1)*out]); err != nil {
+			return err
+		}
+		w.ms = append(w.ms, time.Since(start).Seconds()*1e3)
+	}
+	return nil
 }
 
 func (w *stopwatch) quantile(q float64) float64 {

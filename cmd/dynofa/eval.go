@@ -25,6 +25,7 @@ type evalImagesCmd struct {
 	Level       *int   `help:"Level of the library; default: every level." xor:"what"`
 	Subnet      string `help:"Any sub-network of the space, with the supernet's own batch normalisation." placeholder:"JSON" xor:"what"`
 	Backend     string `help:"Engine, one of those that info lists; default: the best."`
+	Batch       int    `help:"Images that a device takes in one pass." default:"1"`
 	Shard       string `help:"Evaluate one of n equal parts of the images, i from 0 to n-1; default with -o: what Slurm or Kubernetes says, else all." placeholder:"i/n"`
 	Output      string `short:"o" help:"Part file to write, for dynofa eval merge." placeholder:"PART.json"`
 	Record      string `help:"Bundle to write, with this accuracy and latency of every level, fast to accurate, without levels that a faster one equals." placeholder:"OUT.dofa"`
@@ -57,6 +58,9 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	}
 	if c.Record != "" && (c.Shard != "" || c.Output != "") {
 		return fmt.Errorf("--record with one shard, expected a whole evaluation: leave --shard and -o out")
+	}
+	if c.Batch < 1 || c.Batch > evaluate.Chunk {
+		return fmt.Errorf("--batch is %d, expected 1 to %d", c.Batch, evaluate.Chunk)
 	}
 	for _, path := range []string{c.Output, c.Record} {
 		if path == "" {
@@ -95,7 +99,7 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	var sessions []*chooser
 	var engines []evaluate.Selector
 	for range min(runtime.GOMAXPROCS(0), to-from) {
-		s, err := m.NewSession(&dynofa.Config{Backend: c.Backend})
+		s, err := m.NewSession(&dynofa.Config{Backend: c.Backend, Batch: c.Batch})
 		if err != nil {
 			return err
 		}
@@ -186,7 +190,12 @@ func (c *evalImagesCmd) choices(m *dynofa.Model) ([]func(*dynofa.Session) error,
 	switch {
 	case c.Subnet != "":
 		n, err := m.Space().Parse(c.Subnet)
-		return []func(*dynofa.Session) error{func(s *dynofa.Session) error { return s.Configure(n) }}, err
+		return []func(*dynofa.Session) error{func(s *dynofa.Session) error {
+			if err := (prepared{s}).Configure(n); err != nil {
+				return err
+			}
+			return s.Prepare(c.Batch)
+		}}, err
 	case c.Level != nil:
 		return []func(*dynofa.Session) error{selects(*c.Level)}, nil
 	case len(m.Levels()) == 0:

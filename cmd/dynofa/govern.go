@@ -84,9 +84,12 @@ func (c *governCmd) Run(e *env) (err error) {
 		if subnets, accuracy, source, err = c.levels(m); err != nil {
 			return err
 		}
+		if d := m.Device(); d != (dynofa.Device{}) {
+			l.device = d
+		}
 		w := way{session: s, use: s.Select}
 		if len(c.Subnet) > 0 {
-			w.use = func(level int) error { return s.Configure(subnets[level]) }
+			w.use = func(level int) error { return prepared{s}.Configure(subnets[level]) }
 		}
 		for _, configuration := range c.configurations(s.Backend()) {
 			configurations, l.ways = append(configurations, configuration), append(l.ways, w)
@@ -423,7 +426,7 @@ func (c *governCmd) play(e *env, l *live, policies []policy.Entry) error {
 		}
 	}
 	if c.Record != "" {
-		if err := record(c.Record, func(w *harness.Writer) error { return report.record(w, policies) }); err != nil {
+		if err := record(c.Record, l.device, func(w *harness.Writer) error { return report.record(w, policies) }); err != nil {
 			return err
 		}
 	}

@@ -23,6 +23,7 @@ type info struct {
 	CPUs     int                `json:"cpus"`
 	Backends []string           `json:"backends"`          // best first
 	Backend  string             `json:"backend,omitempty"` // that runs the bundle
+	Device   string             `json:"device,omitempty"`  // that it computes on, beside the CPU
 	Kernels  []string           `json:"kernels,omitempty"` // that it calls
 	Space    *ofa.Space         `json:"space,omitempty"`
 	Levels   []bundle.Level     `json:"levels,omitempty"`
@@ -45,7 +46,7 @@ func (c *infoCmd) Run(e *env) (err error) {
 		defer closing(m, &err)
 		origin := b.Provenance()
 		i.Space, i.Levels, i.Origin = b.Space(), b.Levels(), &origin
-		i.Backend, i.Kernels = m.Backend(), slices.Compact(m.Kernels())
+		i.Backend, i.Device, i.Kernels = m.Backend(), m.Device().String(), slices.Compact(m.Kernels())
 	}
 	if c.JSON {
 		return e.json(i)
@@ -67,6 +68,9 @@ func (c *infoCmd) Run(e *env) (err error) {
 		e.printf("training: %s\n", i.Origin.Training)
 	}
 	e.printf("backend %s\n", i.Backend)
+	if i.Device != "" {
+		e.printf("device %s\n", i.Device)
+	}
 	for _, k := range i.Kernels {
 		e.printf("  %s\n", k)
 	}

@@ -18,6 +18,7 @@ import (
 type live struct {
 	ways        []way // one a configuration
 	classes     int
+	device      dynofa.Device // of the way that has one
 	inputs      [][][]float32 // per level: preprocessed images
 	labels      []int         // of the images; nil where nobody knows them
 	images      int           // of a frame

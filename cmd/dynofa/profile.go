@@ -102,8 +102,8 @@ func (c *profileCmd) profile(e *env, backend string, threads int, dir func(backe
 	bar := e.progress(1000, "profile")
 	defer bar.Finish() //nolint:errcheck // it is only a bar
 	return profile.Run(e.ctx, profile.Options{
-		Engine: &profiled{session: s}, Space: m.Space(), Dir: folder, Resolutions: c.Resolutions, Limit: c.Limit, Seed: c.Seed,
-		Bundle: sum, Backend: s.Backend(), Threads: s.Threads(), Dynofa: version(),
+		Engine: &profiled{session: prepared{s}}, Space: m.Space(), Dir: folder, Resolutions: c.Resolutions, Limit: c.Limit, Seed: c.Seed,
+		Bundle: sum, Backend: s.Backend(), Device: m.Device().String(), Threads: s.Threads(), Dynofa: version(),
 		// The bundle by its name, as nobody needs to know where it lay.
 		Command: fmt.Sprintf("dynofa profile %s --backend %s --threads %d --limit %v --seed %d", filepath.Base(c.Bundle), s.Backend(), threads, c.Limit, c.Seed),
 		Progress: func(what string, of float64) {
@@ -113,9 +113,26 @@ func (c *profileCmd) profile(e *env, backend string, threads int, dir func(backe
 	})
 }
 
+// prepared is a session that prepares what it configures, so that it takes the time that a level takes.
+type prepared struct{ *dynofa.Session }
+
+func (s prepared) Configure(n ofa.Subnet) error {
+	if err := s.Session.Configure(n); err != nil {
+		return err
+	}
+	return s.Prepare(1)
+}
+
+func (s prepared) ConfigureNorms(n ofa.Subnet, norms []ofa.Affine) error {
+	if err := s.Session.ConfigureNorms(n, norms); err != nil {
+		return err
+	}
+	return s.Prepare(1)
+}
+
 // profiled is a session as the profiler sees it.
 type profiled struct {
-	session *dynofa.Session
+	session prepared
 	times   [1024]dynofa.LayerTime
 }
 

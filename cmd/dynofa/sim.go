@@ -10,6 +10,7 @@ import (
 
 	"github.com/dynofa/dynofa/bench/harness"
 	"github.com/dynofa/dynofa/gofacade/bundle"
+	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/governor/policy"
 	"github.com/dynofa/dynofa/governor/sim"
 )
@@ -45,7 +46,7 @@ func (c *simCmd) Run(e *env) error {
 		return err
 	}
 	if c.Record != "" {
-		if err := record(c.Record, func(w *harness.Writer) error { return w.Simulated(tables) }); err != nil {
+		if err := record(c.Record, dynofa.Device{}, func(w *harness.Writer) error { return w.Simulated(tables) }); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,8 @@
 /* Times of a bundle on a device: bench BUNDLE BACKEND [RUNS], one JSON object a line. For each
  * level and, by turns, the same sub-network issued kernel by kernel: wall clock of run; the parts
  * as the device's events tell them, and what of the wall clock lies between; select, and the first
- * run after one.
+ * run after one. Then each level in batches, one launch a batch, and what it takes to prepare a
+ * configured sub-network.
  *
  * bench ceilings BACKEND: what the device can do, measured: a copy within its memory, and chains of
  * float32 fused multiply-adds. */
@@ -42,7 +43,7 @@ static void must(dynofa_status status, const dynofa_session *s) {
 
 /* ---- Networks ---------------------------------------------------------------------------------*/
 
-enum { MOST_PARTS = 5000, BLOCK = 10, WARM_UP = 5 };
+enum { MOST_PARTS = 5000, BLOCK = 10, WARM_UP = 5, MOST_IMAGES = 64 };
 
 typedef struct work {
     dynofa_session *level, *plain; /* of which only the first switches */
@@ -127,6 +128,44 @@ static void time_level(work *w, uint32_t level, uint32_t other) {
     fflush(stdout);
 }
 
+/* Batches of a size that the device has memory for; images [batch], logits [batch]. */
+static void time_batches(dynofa_model *m, dynofa_config config, uint32_t batch, work *w) {
+    dynofa_session *s = NULL;
+    dynofa_model_info info = {.struct_size = sizeof info};
+    config.batch = batch;
+    dynofa_status status = dynofa_session_new(m, &config, &s);
+    if (status == DYNOFA_E_MEMORY) {
+        fprintf(stderr, "SKIPPED: batches of %u: %s\n", (unsigned)batch, dynofa_error());
+        return;
+    }
+    must(status, NULL);
+    must(dynofa_model_describe(m, &info), NULL);
+    for (uint32_t level = 0; level < info.levels; level++) {
+        dynofa_subnet n = {.struct_size = sizeof n};
+        must(dynofa_session_select(s, level), s);
+        must(dynofa_session_describe(s, &w->now), s);
+        for (int i = -WARM_UP; i < w->runs; i++) {
+            double start = now();
+            must(dynofa_session_run_batch(s, batch, w->image, batch * w->now.image_floats,
+                                          w->logits, batch * w->classes),
+                 s);
+            w->levels[i < 0 ? 0 : i] = now() - start;
+        }
+        must(dynofa_session_subnet(s, &n), s);
+        must(dynofa_session_configure(s, &n, NULL, 0), s);
+        double start = now();
+        must(dynofa_session_prepare(s, batch), s);
+        double prepared = now() - start, median = quantile(w->levels, w->runs, 0.5);
+        printf("{\"level\":%u,\"batch\":%u,\"runs\":%d,\"p50_us\":%.2f,\"p99_us\":%.2f,"
+               "\"image_us\":%.2f,\"gflops\":%.1f,\"prepare_us\":%.1f}\n",
+               (unsigned)level, (unsigned)batch, w->runs, median,
+               quantile(w->levels, w->runs, 0.99), median / batch,
+               2e-3 * (double)w->now.macs * batch / median, prepared);
+        fflush(stdout);
+    }
+    dynofa_session_free(&s);
+}
+
 static void time_bundle(const char *path, const char *backend, int runs) {
     dynofa_model *m = NULL;
     dynofa_config config;
@@ -147,10 +186,10 @@ static void time_bundle(const char *path, const char *backend, int runs) {
            1e-3 * (opened - start), 1e-3 * (made - opened));
     size_t image = (size_t)info.max_resolution * info.max_resolution * 3, n = (size_t)runs;
     w.classes = info.classes;
-    w.image = malloc(image * sizeof(float));
-    for (size_t i = 0; i < image; i++)
+    w.image = malloc(MOST_IMAGES * image * sizeof(float));
+    for (size_t i = 0; i < MOST_IMAGES * image; i++)
         w.image[i] = (float)(i % 17) / 8 - 1;
-    w.logits = malloc(info.classes * sizeof(float));
+    w.logits = malloc(MOST_IMAGES * info.classes * sizeof(float));
     w.levels = malloc(4 * n * sizeof(double));
     w.plains = w.levels + n;
     w.firsts = w.plains + n;
@@ -159,6 +198,8 @@ static void time_bundle(const char *path, const char *backend, int runs) {
     w.best = malloc(MOST_PARTS * sizeof *w.best);
     for (uint32_t i = 0; i < info.levels; i++)
         time_level(&w, i, (i + 1) % info.levels);
+    for (uint32_t batch = 2; batch <= MOST_IMAGES; batch *= 2)
+        time_batches(m, config, batch, &w);
     free(w.best);
     free(w.parts);
     free(w.levels);

@@ -50,6 +50,7 @@ static bool load(cuda_driver *d, void *loaded, failure *f) {
     if (!look_up(loaded, &d->name, #entry, f))                                                     \
         return false;
     CUDA_CALLS(CUDA_LOOK_UP)
+    d->supports = version;
     enum { NO_DEVICE = 100 };
     if ((r = d->init(0)) != 0 && r != NO_DEVICE)
         return cuda_failed(d, f, "initialising the driver", r), false;

@@ -13,6 +13,8 @@ typedef void *cu_handle;               /* context, module, function, stream, eve
 enum {
     CU_OUT_OF_MEMORY = 2,
     CU_ATTRIBUTE_INTEGRATED = 18,
+    CU_ATTRIBUTE_CAPABILITY_MAJOR = 75,
+    CU_ATTRIBUTE_CAPABILITY_MINOR = 76,
     CU_STREAM_NON_BLOCKING = 1,
     CU_CAPTURE_RELAXED = 2,
     CU_HOST_PORTABLE = 1,
@@ -29,6 +31,7 @@ enum {
     CALL(error_text, cuGetErrorString, (cu_result r, const char **text))                           \
     CALL(device_count, cuDeviceGetCount, (int *count))                                             \
     CALL(device_get, cuDeviceGet, (cu_device * device, int number))                                \
+    CALL(device_name, cuDeviceGetName, (char *name, int size, cu_device device))                   \
     CALL(device_attribute, cuDeviceGetAttribute, (int *value, int attribute, cu_device device))    \
     CALL(context_retain, cuDevicePrimaryCtxRetain, (cu_handle * context, cu_device device))        \
     CALL(context_release, cuDevicePrimaryCtxRelease_v2, (cu_device device))                        \
@@ -76,7 +79,7 @@ typedef struct cuda_driver {
 #define CUDA_FIELD(name, entry, parameters) cu_result(*name) parameters;
     CUDA_CALLS(CUDA_FIELD)
 #undef CUDA_FIELD
-    int devices;
+    int devices, supports; /* supports: a CUDA version as cuDriverGetVersion tells it */
 } cuda_driver;
 
 /* The driver, initialised and with at least one device, or NULL and a sentence. What once loaded
@@ -95,5 +98,11 @@ static inline void cuda_leave(const cuda_driver *d) {
 
 #define cuda_driver_get dynofa_internal_cuda_driver
 #define cuda_failed     dynofa_internal_cuda_failed
+
+/* What a call came to. */
+static inline dynofa_status cuda_check(const cuda_driver *d, failure *f, const char *what,
+                                       cu_result result) {
+    return result == 0 ? DYNOFA_OK : cuda_failed(d, f, what, result);
+}
 
 #endif

@@ -41,8 +41,7 @@ static dynofa_status find_device(const cuda_driver *d, uint32_t number, cu_devic
     if (number >= (uint32_t)d->devices)
         return fail(f, DYNOFA_E_DEVICE, "no CUDA device %u, expected 0 to %d", (unsigned)number,
                     d->devices - 1);
-    cu_result r = d->device_get(device, (int)number);
-    return r == 0 ? DYNOFA_OK : cuda_failed(d, f, "finding the device", r);
+    return cuda_check(d, f, "finding the device", d->device_get(device, (int)number));
 }
 
 static dynofa_status check(uint32_t number, failure *f) {
@@ -77,8 +76,7 @@ static dynofa_status copy(cuda_model *c, mirror *to, const void *from, size_t by
         return status;
     to->host = from;
     to->bytes = bytes;
-    cu_result r = c->d->upload(to->device, from, bytes);
-    return r == 0 ? DYNOFA_OK : cuda_failed(c->d, f, what, r);
+    return cuda_check(c->d, f, what, c->d->upload(to->device, from, bytes));
 }
 
 static dynofa_status fill(dynofa_model *m, cuda_model *c, failure *f) {
@@ -88,6 +86,28 @@ static dynofa_status fill(dynofa_model *m, cuda_model *c, failure *f) {
     if (status == DYNOFA_OK)
         status = copy(c, &c->library, m->library, m->library_bytes, "the library", f);
     return status;
+}
+
+static cu_result ask_device(cuda_model *c) {
+    const cuda_driver *d = c->d;
+    int integrated = 0, major = 0, minor = 0;
+    cu_result r = d->device_attribute(&integrated, CU_ATTRIBUTE_INTEGRATED, c->device);
+    if (r == 0)
+        r = d->device_attribute(&major, CU_ATTRIBUTE_CAPABILITY_MAJOR, c->device);
+    if (r == 0)
+        r = d->device_attribute(&minor, CU_ATTRIBUTE_CAPABILITY_MINOR, c->device);
+    if (r == 0)
+        r = d->device_name(c->name, sizeof c->name, c->device);
+    c->integrated = integrated != 0;
+    c->capability = 10 * major + minor;
+    return r;
+}
+
+static void describe(const dynofa_model *m, dynofa_model_info *info) {
+    const cuda_model *c = m->remote;
+    info->device = c->name;
+    info->device_driver = (uint32_t)c->d->supports;
+    info->device_capability = (uint32_t)c->capability;
 }
 
 static dynofa_status open(dynofa_model *m, uint32_t number, failure *f) {
@@ -102,17 +122,17 @@ static dynofa_status open(dynofa_model *m, uint32_t number, failure *f) {
     dynofa_status status = find_device(d, number, &c->device, f);
     if (status != DYNOFA_OK)
         return status;
-    int integrated = 0;
-    cu_result r = d->device_attribute(&integrated, CU_ATTRIBUTE_INTEGRATED, c->device);
-    if (r != 0)
-        return cuda_failed(d, f, "asking the device", r);
-    c->integrated = integrated != 0;
+    status = cuda_check(d, f, "asking the device", ask_device(c));
+    if (status != DYNOFA_OK)
+        return status;
+    cu_result r;
     if ((r = d->context_retain(&c->context, c->device)) != 0) {
         c->context = NULL;
         return cuda_failed(d, f, "taking the device", r);
     }
-    if ((r = d->context_push(c->context)) != 0)
-        return cuda_failed(d, f, "using the device", r);
+    status = cuda_enter(c, f);
+    if (status != DYNOFA_OK)
+        return status;
     status = fill(m, c, f);
     cuda_leave(d);
     return status;
@@ -143,8 +163,10 @@ const backend dynofa_internal_cuda = {
     .open = open,
     .close = close,
     .kernel = cuda_entry,
+    .describe = describe,
     .session_new = cuda_session_new,
     .session_free = cuda_session_free,
     .upload_given = cuda_upload_given,
+    .prepare = cuda_prepare,
     .run = cuda_run,
 };

@@ -29,7 +29,10 @@ bundle=models/fashion/fashion.dofa
 image=("$tmp/dynofa" verify "$bundle" models/fashion/golden.json)
 on "$fake" "$tmp/dynofa" info | grep -F ' cuda purego]'
 on "$fake" env DYNOFA_FAKE_CUDA_INTEGRATED=1 "${image[@]}" --backend cuda
-on "$fake" "$tmp/dynofa" eval "$bundle" --data models/fashion/test --backend cuda --level 0 --shard 1/50
+for batch in 1 7; do
+    on "$fake" "$tmp/dynofa" eval "$bundle" --data models/fashion/test --backend cuda --level 0 --shard 1/50 --batch $batch --json |
+        grep -o '"predictions": *"[^"]*"'
+done | uniq -c | grep '^ *2 ' # the same classes
 on "$fake" "$tmp/dynofa" govern "$bundle" --deadline 400 --images 1 --seconds 1s --backend native/ref --backend cuda | grep -F 'engine native/ref, cuda, '
 reference=../shared/reference
 if [ -d $reference ]; then
@@ -45,6 +48,21 @@ says "no CUDA device 3, expected 0 to 1" "$fake" env DYNOFA_FAKE_CUDA_DEVICES=2 
 says "no device memory for the weights of " "$fake" env DYNOFA_FAKE_CUDA_MEMORY=1000 "${image[@]}" --backend cuda
 says "the device was lost: CUDA_ERROR_LAUNCH_FAILED" "$fake" env DYNOFA_FAKE_CUDA_LOST=100 "${image[@]}" --backend cuda
 says "no CUDA driver: libcuda.so.1: " "$tmp" "$tmp/dynofa" govern "$bundle" --deadline 400 --backend native --backend cuda
+# What profile measures is the recorded run of a sub-network: it launches nothing else that could fail like this.
+says "CUDA: launching a recorded run: " "$fake" env DYNOFA_FAKE_CUDA_FAIL=cuGraphLaunch:1 "$tmp/dynofa" profile "$bundle" -o "$tmp/table" --backend cuda --limit 1s
+echo "whose results:"
+on "$fake" "$tmp/dynofa" profile native/tests/seeds/tiny.dofa -o "$tmp/tiny" --backend cuda --limit 100ms >"$tmp/said" 2>&1 || { cat "$tmp/said"; exit 1; }
+on "$fake" "$tmp/dynofa" info "$bundle" --backend cuda | grep -x 'device emulated device 0, compute capability 8.7, CUDA 12.4'
+grep -F '"device": "emulated device 0, compute capability 8.7, CUDA 12.4"' "$tmp/tiny/profile.json"
+says "holds a table of cuda on emulated device 0, compute capability 8.7, CUDA 12.4, 1 threads" "$fake" env DYNOFA_FAKE_CUDA_SM=90 "$tmp/dynofa" profile native/tests/seeds/tiny.dofa -o "$tmp/tiny" --backend cuda --limit 100ms
+# measured NAME FLAG...: a result file.
+measured() { on "$fake" "${@:2}" "$tmp/dynofa" bench run "$bundle" --level 0 --duration 20ms -o "$tmp/$1.jsonl" --backend "$backend" | grep 'LoadGen-compatible'; }
+backend=cuda measured card env | grep 'on emulated device 0, compute capability 8.7, CUDA 12.4, beside '
+backend=cuda measured newer env DYNOFA_FAKE_CUDA_SM=90
+backend=native/ref measured cpu env
+for other in newer cpu; do says "expected the same" "$fake" "$tmp/dynofa" bench compare "$tmp/card.jsonl" "$tmp/$other.jsonl"; done
+says "native/ref and cuda compute on different devices" "$fake" "$tmp/dynofa" bench run "$bundle" --backends native/ref,cuda -o "$tmp/mixed.jsonl"
+[ ! -e "$tmp/mixed.jsonl" ] || { echo "host: a refused run left a file" >&2; exit 1; }
 mkdir "$tmp/partial"
 cat >"$tmp/partial.c" <<'C'
 int cuDriverGetVersion(int *v) { *v = 12040; return 0; }

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE /* RTLD_NOLOAD, setenv */
 
 #include <dlfcn.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,10 +39,14 @@ static void count_release(void *context, void *memory, size_t size) {
     free(memory);
 }
 
+/* Images of a pass, and of the longest run: two passes and a part of one. */
+enum { BATCH = 3, IMAGES = 2 * BATCH + 2 };
+
 static dynofa_config counted(void) {
     dynofa_config c;
     dynofa_config_init(&c);
     c.backend = "cuda";
+    c.batch = BATCH;
     c.allocator = (dynofa_allocator){count_alloc, count_release, NULL};
     return c;
 }
@@ -70,8 +75,13 @@ typedef struct life {
     dynofa_session_info now;
 } life;
 
+static dynofa_status run_batch(life *l, size_t count) {
+    return dynofa_session_run_batch(l->s, count, l->image, count * l->now.image_floats, l->logits,
+                                    count * l->classes);
+}
+
 static dynofa_status run(life *l) {
-    return dynofa_session_run(l->s, l->image, l->now.image_floats, l->logits, l->classes);
+    return run_batch(l, 1);
 }
 
 /* Every call that reaches the driver, until one fails. *sentence is then its sentence. */
@@ -89,7 +99,7 @@ static dynofa_status live_through(life *l, const char **sentence) {
     *sentence = dynofa_session_error(l->s);
     CHECK_OK(dynofa_session_select(l->s, 0));
     CHECK_OK(dynofa_session_describe(l->s, &l->now));
-    status = run(l);
+    status = run_batch(l, IMAGES);
     if (status == DYNOFA_OK)
         status = dynofa_session_run_timed(l->s, l->image, l->now.image_floats, l->logits,
                                           l->classes, times, 8, &parts);
@@ -97,7 +107,9 @@ static dynofa_status live_through(life *l, const char **sentence) {
         CHECK_OK(dynofa_session_subnet(l->s, &n));
         status = dynofa_session_configure(l->s, &n, l->norms, l->norm_floats);
     }
-    return status == DYNOFA_OK ? run(l) : status;
+    if (status == DYNOFA_OK)
+        status = dynofa_session_prepare(l->s, BATCH);
+    return status == DYNOFA_OK ? run_batch(l, IMAGES) : status;
 }
 
 static void end(life *l) {
@@ -112,11 +124,13 @@ static life prepare(const char *path) {
     l.now.struct_size = sizeof l.now;
     CHECK_OK(dynofa_model_open(path, NULL, &l.m));
     CHECK_OK(dynofa_model_describe(l.m, &l.info));
+    CHECK(l.info.device == NULL && l.info.device_driver == 0 && l.info.device_capability == 0);
     CHECK_OK(dynofa_model_level(l.m, 0, &n));
     CHECK_OK(dynofa_model_norm_floats(l.m, &n, &l.norm_floats));
     l.classes = l.info.classes;
-    l.image = calloc((size_t)l.info.max_resolution * l.info.max_resolution * 3, sizeof(float));
-    l.logits = calloc(l.classes, sizeof(float));
+    l.image =
+        calloc(IMAGES * (size_t)l.info.max_resolution * l.info.max_resolution * 3, sizeof(float));
+    l.logits = calloc(IMAGES * l.classes, sizeof(float));
     l.norms = calloc(l.norm_floats, sizeof(float));
     dynofa_model_free(&l.m);
     return l;
@@ -232,9 +246,168 @@ static void test_hot_path(life *l) {
     end(l);
 }
 
-/* A device with exactly as many bytes; the next thing that is made has to be refused by name. */
-static size_t refused(life *l, size_t bytes, const char *what) {
+/* The launches of a run: the first that a run does without. */
+static int launches_of(life *l, size_t count) {
+    for (int n = 1; n < 1000; n++) {
+        char plan[64];
+        snprintf(plan, sizeof plan, "cuLaunchKernel:%d", n);
+        fail_next(plan);
+        dynofa_status status = run_batch(l, count);
+        unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+        if (status == DYNOFA_OK)
+            return n - 1;
+    }
+    return -1;
+}
+
+/* A pass of several images is issued once, and where it is a whole batch of a level, launched once.
+ */
+static void test_batches(life *l) {
     dynofa_config config = counted();
+    dynofa_subnet n = {.struct_size = sizeof n};
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+    CHECK_OK(dynofa_session_select(l->s, 0));
+    CHECK_OK(dynofa_session_describe(l->s, &l->now));
+    long before = block_calls, objects = live();
+    CHECK(launches_of(l, 1) == 0 && launches_of(l, BATCH) == 0 && launches_of(l, 2 * BATCH) == 0);
+    int part = launches_of(l, 2);
+    CHECK(part > 5 && launches_of(l, BATCH + 2) == part);
+    fail_next("cuGraphLaunch:3,cuMemcpyHtoDAsync_v2:1,cuMemcpyDtoHAsync_v2:1");
+    CHECK_OK(run_batch(l, 2 * BATCH));
+    fail_next("cuStreamSynchronize:2"); /* a wait for each pass */
+    CHECK_OK(run_batch(l, BATCH));
+    CHECK_OK(dynofa_session_subnet(l->s, &n));
+    CHECK_OK(dynofa_session_configure(l->s, &n, NULL, 0));
+    CHECK(launches_of(l, 1) == part && launches_of(l, BATCH) == part);
+    CHECK(launches_of(l, BATCH + 1) == 2 * part);
+    CHECK(block_calls == before && live() == objects);
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+    end(l);
+}
+
+/* The logits of a run of BATCH images with every element of the norms at a value. */
+static void run_with(life *l, const dynofa_subnet *n, float value, float *logits) {
+    for (size_t i = 0; i < l->norm_floats; i++)
+        l->norms[i] = value;
+    CHECK_OK(dynofa_session_configure(l->s, n, l->norms, l->norm_floats));
+    CHECK_OK(run_batch(l, BATCH));
+    memcpy(logits, l->logits, BATCH * l->classes * sizeof *logits);
+}
+
+/* What was asked for is launched once, gives the same bits, and serves all batch normalisations of
+ * its kind. */
+static void test_prepared(life *l) {
+    dynofa_config config = counted();
+    dynofa_subnet n = {.struct_size = sizeof n};
+    const size_t size = BATCH * l->classes * sizeof(float);
+    float *plain[3], *again = malloc(size);
+    for (int i = 0; i < 3; i++)
+        plain[i] = malloc(size);
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+    CHECK_OK(dynofa_model_level(l->m, 0, &n));
+    CHECK_OK(dynofa_session_select(l->s, 0));
+    CHECK_OK(dynofa_session_describe(l->s, &l->now));
+    const size_t floats = BATCH * l->now.image_floats;
+    for (size_t i = 0; i < floats; i++)
+        l->image[i] = (float)(i % 17) / 8 - 1;
+    const int part = launches_of(l, 2);
+    long before = block_calls, objects = live();
+    CHECK_OK(dynofa_session_prepare(l->s, 1)); /* a level is */
+    CHECK_OK(dynofa_session_prepare(l->s, BATCH));
+    CHECK(live() == objects);
+    CHECK_OK(dynofa_session_prepare(l->s, 2));
+    CHECK(launches_of(l, BATCH + 2) == 0 && live() == objects + 1);
+
+    run_with(l, &n, 0.5F, plain[0]);
+    run_with(l, &n, 0.25F, plain[1]);
+    CHECK(memcmp(plain[0], plain[1], size) != 0);
+    CHECK_OK(dynofa_session_configure(l->s, &n, NULL, 0));
+    CHECK(launches_of(l, 2) == part && launches_of(l, BATCH) == part); /* is not the level */
+    memcpy(plain[2], l->logits, size);
+    CHECK_OK(dynofa_session_prepare(l->s, BATCH));
+    CHECK(launches_of(l, BATCH) == 0 && launches_of(l, 2) == part && launches_of(l, 1) == part);
+    CHECK_OK(run_batch(l, BATCH));
+    CHECK(memcmp(plain[2], l->logits, size) == 0);
+    CHECK(live() == objects + 2);
+
+    run_with(l, &n, 0.5F, again);
+    CHECK(launches_of(l, BATCH) == part); /* nor are the supernet's normalisations */
+    CHECK_OK(dynofa_session_prepare(l->s, BATCH));
+    CHECK(launches_of(l, BATCH) == 0);
+    for (int i = 1; i >= 0; i--) {
+        run_with(l, &n, i == 0 ? 0.5F : 0.25F, again);
+        CHECK(memcmp(plain[i], again, size) == 0);
+        CHECK(launches_of(l, BATCH) == 0);
+    }
+    CHECK_OK(dynofa_session_configure(l->s, &n, NULL, 0));
+    CHECK_OK(run_batch(l, BATCH));
+    CHECK(memcmp(plain[2], l->logits, size) == 0);
+    CHECK(block_calls == before && live() == objects + 3);
+
+    /* What fails leaves nothing behind, and the session runs on. */
+    static const char *const failing[] = {"cuStreamBeginCapture_v2:1", "cuLaunchKernel:2",
+                                          "cuStreamEndCapture:1", "cuGraphInstantiateWithFlags:1",
+                                          "cuGraphInstantiateWithFlags:1:2"};
+    for (int i = 0; i < 5; i++) {
+        fail_next(failing[i]);
+        CHECK_IS(dynofa_session_prepare(l->s, 2), i < 4 ? DYNOFA_E_DEVICE : DYNOFA_E_MEMORY);
+        CHECK(live() == objects + 3);
+        CHECK(launches_of(l, 2) == part);
+    }
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+    CHECK_IS(dynofa_session_prepare(l->s, 0), DYNOFA_E_ARGUMENT);
+    CHECK_IS(dynofa_session_prepare(l->s, BATCH + 1), DYNOFA_E_ARGUMENT);
+    CHECK(strcmp(dynofa_session_error(l->s), "prepare: 4 images, expected 1 to 3 (config.batch)") ==
+          0);
+    end(l);
+    CHECK(blocks == 0);
+    for (int i = 0; i < 3; i++)
+        free(plain[i]);
+    free(again);
+}
+
+/* A session keeps 32 recordings, those that were used last. */
+static void test_kept(life *l) {
+    enum { KEPT = 32, MANY = KEPT + 8 };
+    dynofa_config config = counted();
+    dynofa_subnet n = {.struct_size = sizeof n};
+    config.batch = MANY;
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+    CHECK_OK(dynofa_model_level(l->m, 0, &n));
+    n.resolution = 1;
+    CHECK_OK(dynofa_session_configure(l->s, &n, NULL, 0));
+    CHECK_OK(dynofa_session_describe(l->s, &l->now));
+    CHECK(MANY * l->now.image_floats <=
+          IMAGES * (size_t)l->info.max_resolution * l->info.max_resolution * 3);
+    float *logits = l->logits;
+    l->logits = malloc(MANY * l->classes * sizeof(float));
+    const long before = block_calls, objects = live();
+    for (size_t images = 1; images <= MANY; images++) {
+        CHECK_OK(dynofa_session_prepare(l->s, images));
+        CHECK(live() == objects + (long)size_min(images, KEPT));
+        CHECK(launches_of(l, 1) == 0); /* so the first stays */
+    }
+    for (size_t images = 2; images <= MANY; images++)
+        CHECK((launches_of(l, images) == 0) == (images > MANY - KEPT + 1));
+    /* One that could not be made leaves no trace of the one that made room. */
+    fail_next("cuStreamBeginCapture_v2:1");
+    CHECK_IS(dynofa_session_prepare(l->s, 2), DYNOFA_E_DEVICE);
+    CHECK(launches_of(l, 2) > 0 && live() == objects + KEPT - 1);
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+    CHECK_OK(dynofa_session_prepare(l->s, 2));
+    CHECK(block_calls == before && live() == objects + KEPT);
+    end(l);
+    free(l->logits);
+    l->logits = logits;
+}
+
+/* A device with exactly as many bytes; the next thing that is made has to be refused by name. */
+static size_t refused(life *l, size_t bytes, uint32_t batch, const char *what) {
+    dynofa_config config = counted();
+    config.batch = batch;
     char limit[32], start[64];
     unsigned long long asked = 0;
     snprintf(limit, sizeof limit, "%zu", bytes);
@@ -253,23 +426,55 @@ static size_t refused(life *l, size_t bytes, const char *what) {
 static void test_memory(life *l) {
     dynofa_config config = counted();
     long before = live();
-    size_t weights = refused(l, 100, "the weights");
+    size_t weights = refused(l, 100, 1, "the weights");
     CHECK(strstr(dynofa_error(), "100 of 100 are free") != NULL);
-    CHECK(refused(l, weights - 1, "the weights") == weights);
-    size_t library = refused(l, weights, "the library");
+    CHECK(refused(l, weights - 1, 1, "the weights") == weights);
+    size_t library = refused(l, weights, 1, "the library");
     CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
-    size_t session = refused(l, weights + library + 1, "a session");
-    CHECK(refused(l, weights + library + session - 1, "a session") == session);
-    char enough[32];
-    snprintf(enough, sizeof enough, "%zu", weights + library + session);
-    setenv("DYNOFA_FAKE_CUDA_MEMORY", enough, 1);
-    CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
-    unsetenv("DYNOFA_FAKE_CUDA_MEMORY");
+    static const char *const whats[] = {"a session", "a session with batches of 4",
+                                        "a session with batches of 64"};
+    static const uint32_t batches[] = {1, 4, 64};
+    size_t one = 0;
+    for (int i = 0; i < 3; i++) {
+        const uint32_t batch = batches[i];
+        size_t session = refused(l, weights + library + 1, batch, whats[i]);
+        CHECK(refused(l, weights + library + session - 1, batch, whats[i]) == session);
+        char enough[32];
+        snprintf(enough, sizeof enough, "%zu", weights + library + session);
+        setenv("DYNOFA_FAKE_CUDA_MEMORY", enough, 1);
+        config.batch = batch;
+        CHECK_OK(dynofa_session_new(l->m, &config, &l->s));
+        unsetenv("DYNOFA_FAKE_CUDA_MEMORY");
+        dynofa_session_free(&l->s);
+        one = i == 0 ? session : one;
+        CHECK(session <= batch * one && (i == 0 || session > one));
+    }
+    fail_next("cuMemHostAlloc:1:2");
+    CHECK_IS(dynofa_session_new(l->m, &config, &l->s), DYNOFA_E_MEMORY);
+    CHECK(strstr(dynofa_error(), "no pinned memory for a session with batches of 64 of ") ==
+          dynofa_error());
+    unsetenv("DYNOFA_FAKE_CUDA_FAIL");
     end(l);
     CHECK(live() == before && blocks == 0);
     config.affinity = 1;
     CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
     CHECK_IS(dynofa_session_new(l->m, &config, &l->s), DYNOFA_E_ARGUMENT);
+    end(l);
+}
+
+static void test_device(life *l) {
+    dynofa_config config = counted();
+    dynofa_model_info info = {.struct_size = sizeof info};
+    config.backend = "cuda:1";
+    setenv("DYNOFA_FAKE_CUDA_SM", "90", 1);
+    CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+    CHECK_OK(dynofa_model_describe(l->m, &info));
+    CHECK(strcmp(info.device, "emulated device 1") == 0);
+    CHECK(info.device_driver == 12040 && info.device_capability == 90);
+    info = (dynofa_model_info){.struct_size = offsetof(dynofa_model_info, device)};
+    CHECK_OK(dynofa_model_describe(l->m, &info)); /* a caller that knows no devices */
+    CHECK(info.device == NULL && info.classes == l->classes);
+    unsetenv("DYNOFA_FAKE_CUDA_SM");
     end(l);
 }
 
@@ -296,6 +501,7 @@ static void test_lost(life *l) {
         CHECK_OK(dynofa_session_select(l->s, 0));
         CHECK_IS(run(l), DYNOFA_E_DEVICE);
         CHECK(strstr(dynofa_session_error(l->s), "was lost in an earlier call") != NULL);
+        CHECK_IS(dynofa_session_prepare(l->s, 2), DYNOFA_E_DEVICE);
         CHECK_IS(dynofa_session_new(l->m, &config, &second), DYNOFA_E_DEVICE);
         end(l);
         CHECK(blocks == 0);
@@ -320,8 +526,12 @@ int main(int argc, char **argv) {
     }
     life l = prepare(argv[1]);
     test_lost(&l);
+    test_device(&l);
     test_memory(&l);
     test_hot_path(&l);
+    test_batches(&l);
+    test_prepared(&l);
+    test_kept(&l);
     test_every_call(&l); /* last: what could not be given back takes memory */
     setenv("DYNOFA_FAKE_CUDA_INTEGRATED", "1", 1);
     test_every_call(&l);

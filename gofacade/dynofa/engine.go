@@ -16,6 +16,8 @@ import (
 type engine interface {
 	// name is the backend's, such as "native/avx2".
 	name() string
+	// device is zero where the CPU computes.
+	device() Device
 	// kernels names what it calls, nil where there is nothing to tell.
 	kernels() []string
 	// newSession gets a Config without zeroes.
@@ -30,12 +32,30 @@ type runner interface {
 	selectLevel(level int) error
 	// configure gets norms that fit, or nil for the supernet's own. It keeps n only as a copy.
 	configure(n ofa.Subnet, norms []ofa.Affine) error
-	run(ctx context.Context, image, logits []float32) error
+	// prepare makes the following runs of so many images, 1 to Config.Batch, fast.
+	prepare(images int) error
+	// run gets n images, 1 to Config.Batch.
+	run(ctx context.Context, n int, images, logits []float32) error
 	profile(ctx context.Context, image, logits []float32, times []LayerTime) (int, error)
 	// plan is Ran.Plan of the last run that succeeded.
 	plan() uint64
 	setThreads(n int) error
 	close()
+}
+
+// Device is what a Model computes on beside the CPU.
+type Device struct {
+	Name       string `json:"name"`
+	Driver     string `json:"driver"`     // the CUDA version that its driver supports, such as "12.4"
+	Capability string `json:"capability"` // compute capability, such as "8.7"
+}
+
+// String is all of it, empty for the zero Device.
+func (d Device) String() string {
+	if d == (Device{}) {
+		return ""
+	}
+	return fmt.Sprintf("%s, compute capability %s, CUDA %s", d.Name, d.Capability, d.Driver)
 }
 
 // LayerTime is a part of a run as Profile measured it. Backends cut a run into different parts.

@@ -39,11 +39,15 @@ type Config struct {
 	// MaxResolution is the largest image side that has to fit, 0 for the largest of the Space. Only sessions
 	// read it: their arena is sized for it.
 	MaxResolution int
+	// Batch is the number of images that RunBatch takes in one pass, 1 to 64, 0 for one. A device computes a pass at
+	// once, in an arena of so many images; other engines run image after image all the same. Only sessions read it.
+	Batch int
 }
 
 // Model is a supernet with its library, ready to run. It is immutable and may be shared by goroutines.
 type Model struct {
 	engine engine
+	device Device
 	space  *ofa.Space
 	levels []bundle.Level
 	ids    []uint64 // Ran.Subnet of the levels
@@ -96,8 +100,11 @@ func newModel(b *bundle.Bundle, cfg *Config) (*Model, error) {
 		backend = cfg.Backend
 	}
 	var err error
-	m.engine, err = openEngine(backend, b, m.levels)
-	return m, err
+	if m.engine, err = openEngine(backend, b, m.levels); err != nil {
+		return nil, err
+	}
+	m.device = m.engine.device() // a closed model has one, too
+	return m, nil
 }
 
 func copied(norms []ofa.Affine) []ofa.Affine {
@@ -110,6 +117,9 @@ func copied(norms []ofa.Affine) []ofa.Affine {
 
 // Backend names the engine, such as "native/avx2" or "purego".
 func (m *Model) Backend() string { return m.engine.name() }
+
+// Device says what a backend on a device computes on. It is zero for engines on the CPU.
+func (m *Model) Device() Device { return m.device }
 
 // Kernels names the kernels that a native engine chose for this CPU. It is nil for others, and after Close.
 func (m *Model) Kernels() []string {
@@ -166,6 +176,12 @@ func (m *Model) NewSession(cfg *Config) (*Session, error) {
 	if c.MaxResolution == 0 {
 		c.MaxResolution = m.space.MaxResolution()
 	}
+	if c.Batch == 0 {
+		c.Batch = 1
+	}
+	if c.Batch < 1 || c.Batch > maxBatch {
+		return nil, fmt.Errorf("dynofa: new session: Batch is %d, expected 0 to %d (0 is one)", c.Batch, maxBatch)
+	}
 	n := m.space.Largest()
 	n.Resolution = c.MaxResolution
 	if err := m.space.CheckArch(n); err != nil {
@@ -185,12 +201,15 @@ func (m *Model) NewSession(cfg *Config) (*Session, error) {
 	none := Ran{Level: -1}
 	return &Session{
 		model: m, engine: r, own: m.space.Smallest(), chosen: none, ran: none,
-		threads: c.Threads, maxThreads: c.MaxThreads, resolution: c.MaxResolution,
+		threads: c.Threads, maxThreads: c.MaxThreads, resolution: c.MaxResolution, batch: c.Batch,
 	}, nil
 }
 
-// maxThreads is the native engine's own limit.
-const maxThreads = 256
+// The native engine's own limits.
+const (
+	maxThreads = 256
+	maxBatch   = 64
+)
 
 // Calibration is the statistics of a sub-network's batch normalisations, in the order of Space.Norms.
 type Calibration struct {

@@ -60,6 +60,17 @@ func cudaBackends() []string {
 
 func (m *cModel) name() string { return m.backend }
 
+func (m *cModel) device() Device {
+	name, driver, capability := m.model.Device()
+	if name == "" {
+		return Device{}
+	}
+	return Device{
+		Name: name, Driver: fmt.Sprintf("%d.%d", driver/1000, driver%1000/10),
+		Capability: fmt.Sprintf("%d.%d", capability/10, capability%10),
+	}
+}
+
 func (m *cModel) kernels() []string { return m.model.Kernels() }
 
 func (m *cModel) close() { m.model.Free() }
@@ -73,7 +84,7 @@ func (m *cModel) newSession(c Config) (runner, error) {
 		mask |= 1 << cpu
 	}
 	s, err := m.model.NewSession(capi.Config{
-		Threads: uint32(c.Threads), MaxThreads: uint32(c.MaxThreads), MaxResolution: uint32(c.MaxResolution), Affinity: mask,
+		Threads: uint32(c.Threads), MaxThreads: uint32(c.MaxThreads), MaxResolution: uint32(c.MaxResolution), Batch: uint32(c.Batch), Affinity: mask,
 	})
 	if err != nil {
 		return nil, err
@@ -101,11 +112,13 @@ func (s *cSession) configure(n ofa.Subnet, norms []ofa.Affine) error {
 	return s.session.Configure(n.Resolution, n.Kernels, n.Expands, n.Depths, flat)
 }
 
-func (s *cSession) run(ctx context.Context, image, logits []float32) error {
+func (s *cSession) prepare(images int) error { return s.session.Prepare(images) }
+
+func (s *cSession) run(ctx context.Context, n int, images, logits []float32) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return s.session.Run(image, logits)
+	return s.session.Run(n, images, logits)
 }
 
 func (s *cSession) profile(ctx context.Context, image, logits []float32, times []LayerTime) (int, error) {

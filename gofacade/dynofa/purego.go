@@ -42,6 +42,8 @@ func (m *goModel) plan(n ofa.Subnet, norms []ofa.Affine, tag uint64) goPlan {
 
 func (m *goModel) name() string { return purego.Name }
 
+func (m *goModel) device() Device { return Device{} }
+
 func (m *goModel) kernels() []string { return nil }
 
 func (m *goModel) close() {}
@@ -120,12 +122,17 @@ func (s *goSession) equal(c, n ofa.Subnet) bool {
 	return true
 }
 
-func (s *goSession) run(ctx context.Context, image, logits []float32) error {
-	err := s.session.Run(ctx, image, logits, nil)
-	if err == nil {
-		s.ran = s.current.id
+func (s *goSession) prepare(int) error { return nil } // plans are all there is
+
+func (s *goSession) run(ctx context.Context, n int, images, logits []float32) error {
+	in, out := len(images)/n, len(logits)/n
+	for i := range n {
+		if err := s.session.Run(ctx, images[i*in:(i+1)*in], logits[i*out:(i+1)*out], nil); err != nil {
+			return err
+		}
 	}
-	return err
+	s.ran = s.current.id
+	return nil
 }
 
 func (s *goSession) profile(ctx context.Context, image, logits []float32, times []LayerTime) (int, error) {

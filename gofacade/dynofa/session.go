@@ -18,6 +18,7 @@ type Session struct {
 	threads     int
 	maxThreads  int
 	resolution  int // the largest
+	batch       int // images of a pass
 	closed      bool
 }
 
@@ -122,6 +123,28 @@ func (s *Session) tooLarge(r int) error {
 	return fmt.Errorf("dynofa: resolution %d exceeds the session's MaxResolution %d: %w", r, s.resolution, ErrSize)
 }
 
+// Prepare makes the following runs of the current sub-network, in passes of so many images (1 to Config.Batch), as fast
+// as the engine can. A device records such a pass, which takes time and memory once, and launches it as one from then
+// on; without it, runs are right and slower. Levels are prepared, for one image and for Config.Batch. A session
+// keeps the 32 recordings that were used last, and finds them when the sub-network is chosen again, with whatever
+// batch normalisations of the same kind: the supernet's, or the caller's. Engines on the CPU have nothing to prepare.
+// [ErrState] without a sub-network, [ErrSize] for another number of images; after an error the session is as before.
+func (s *Session) Prepare(images int) error {
+	if s.closed {
+		return fmt.Errorf("dynofa: prepare: session: %w", ErrClosed)
+	}
+	if images < 1 || images > s.batch {
+		return fmt.Errorf("dynofa: prepare: %d images: %w, expected 1 to %d (Config.Batch)", images, ErrSize, s.batch)
+	}
+	if s.current.Resolution == 0 {
+		return fmt.Errorf("dynofa: prepare: %w, call Select or Configure first", ErrState)
+	}
+	if err := s.engine.prepare(images); err != nil {
+		return fmt.Errorf("dynofa: prepare: %w", err)
+	}
+	return nil
+}
+
 // Run classifies one preprocessed image. image is [r][r][3] in the order R, G, B, r the current sub-network's
 // resolution; logits has one value a class. It allocates nothing unless it fails. ctx is looked at before the
 // run, and by purego also between layers; after its error the logits are undefined and the session is as before.
@@ -130,28 +153,32 @@ func (s *Session) Run(ctx context.Context, image, logits []float32) error {
 	if err := s.check(len(image), len(logits), 1); err != nil {
 		return err
 	}
-	if err := s.run(ctx, image, logits); err != nil {
+	if err := s.run(ctx, 1, image, logits); err != nil {
 		return fmt.Errorf("dynofa: run: %w", err)
 	}
 	return nil
 }
 
-// RunBatch is Run for n images, [n][r][r][3], one after another; logits is [n][classes].
+// RunBatch is Run for n images, [n][r][r][3]; logits is [n][classes]. It takes them in passes of Config.Batch images
+// and one of what is left. A device has a pass of several images compute at once, and may sum in another order than
+// for one image: both are within 1e-5 of the largest logit of exact arithmetic. Other engines run image after image,
+// to the same bits as Run. ctx is looked at before each pass; after an error the logits of earlier passes are valid.
 func (s *Session) RunBatch(ctx context.Context, n int, images, logits []float32) error {
 	if err := s.check(len(images), len(logits), n); err != nil {
 		return err
 	}
 	in, out := len(images)/n, len(logits)/n
-	for i := range n {
-		if err := s.run(ctx, images[i*in:(i+1)*in], logits[i*out:(i+1)*out]); err != nil {
-			return fmt.Errorf("dynofa: run image %d of %d: %w", i, n, err)
+	for from := 0; from < n; from += s.batch {
+		to := min(from+s.batch, n)
+		if err := s.run(ctx, to-from, images[from*in:to*in], logits[from*out:to*out]); err != nil {
+			return fmt.Errorf("dynofa: run images %d to %d of %d: %w", from, to-1, n, err)
 		}
 	}
 	return nil
 }
 
-func (s *Session) run(ctx context.Context, image, logits []float32) error {
-	if err := s.engine.run(ctx, image, logits); err != nil {
+func (s *Session) run(ctx context.Context, n int, images, logits []float32) error {
+	if err := s.engine.run(ctx, n, images, logits); err != nil {
 		return err
 	}
 	s.finished()

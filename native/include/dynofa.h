@@ -110,6 +110,10 @@ typedef struct dynofa_config {
      * a build that has it; NULL or "native" for this CPU. Sessions on a device take no affinity and
      * run the same with any number of threads. NULL */
     const char *backend;
+    /* Session: the images that a device takes in one pass, 1 to 64: dynofa_session_run_batch makes
+     * passes of so many, and the session's memory on the device is sized for them. This CPU runs
+     * image after image, whatever it says. 1 */
+    uint32_t batch;
 } dynofa_config;
 
 /* Fills in the default values. Any thread. Does nothing if config is NULL. */
@@ -143,6 +147,11 @@ typedef struct dynofa_model_info {
     uint64_t library_bytes;  /* plans and batch normalisation of all levels */
     const char *isa;         /* the highest instruction set in use, or "cuda"; lives as long as the
                                 program */
+    const char *device;      /* the name of the device; NULL for this CPU; lives as long as the
+                                model */
+    uint32_t device_driver;  /* 1000 * major + 10 * minor of the CUDA version that its driver
+                                supports, as 12040; 0 for this CPU */
+    uint32_t device_capability; /* compute capability, 10 * major + minor; 0 for this CPU */
 } dynofa_model_info;
 
 /* Opens a bundle (.dofa) and packs it. The file is read, not mapped, and closed again; one that
@@ -194,8 +203,8 @@ DYNOFA_API dynofa_status dynofa_session_bytes(const dynofa_model *model,
 /* Makes a session: one block of memory for any sub-network up to max_resolution, already touched,
  * and its threads. The last level that fits is selected, or nothing if none does. On success
  * *session is the caller's, to be freed with dynofa_session_free; else it is NULL and dynofa_error
- * has the sentence. On a device it also prepares every level that fits. Any thread. Returns
- * DYNOFA_OK, E_ARGUMENT, E_MEMORY, E_THREAD or E_DEVICE. */
+ * has the sentence. On a device it also prepares every level that fits, for one image and for a
+ * batch. Any thread. Returns DYNOFA_OK, E_ARGUMENT, E_MEMORY, E_THREAD or E_DEVICE. */
 DYNOFA_API dynofa_status dynofa_session_new(dynofa_model *model, const dynofa_config *config,
                                             dynofa_session **session);
 
@@ -221,6 +230,17 @@ DYNOFA_API dynofa_status dynofa_session_configure(dynofa_session *session,
                                                   const dynofa_subnet *subnet, const float *norms,
                                                   size_t norm_floats);
 
+/* Makes the following runs of the current sub-network with passes of so many images, 1 to
+ * config.batch, as fast as a device can: it records them, which takes time and memory of the device
+ * once, and then a pass is one launch. Runs are right without it, only slower. A session
+ * keeps 32 such recordings beside those of its levels, and gives up the one that was used the
+ * longest ago; choosing the sub-network again, with any batch normalisations of the same kind (the
+ * caller's or the supernet's), finds its recording. No allocation but the driver's. On this CPU,
+ * and for what is prepared already, it does nothing. One thread per session. Returns DYNOFA_OK, or
+ * with the session as it was E_ARGUMENT, E_STATE (run in progress, or nothing selected), E_MEMORY
+ * or E_DEVICE. */
+DYNOFA_API dynofa_status dynofa_session_prepare(dynofa_session *session, size_t images);
+
 /* Classifies one image [r][r][3] into one logit a class. Both buffers are the caller's, with
  * image_floats = 3*r*r and logit_floats = classes. No allocation; the same bits for any number of
  * threads. One thread per session. Returns DYNOFA_OK, E_ARGUMENT, E_SIZE, E_STATE (run in
@@ -230,7 +250,10 @@ DYNOFA_API dynofa_status dynofa_session_run(dynofa_session *session, const float
                                             size_t logit_floats);
 
 /* dynofa_session_run for `count` >= 1 images, one behind the other, into logits [count][classes];
- * image_floats and logit_floats are those of all images. */
+ * image_floats and logit_floats are those of all images. A device takes them in passes of
+ * config.batch and one of what is left, and a pass of several images may sum in another order than
+ * one of a single image: both are within 1e-5 of the largest logit of exact arithmetic, and need
+ * not be equal. A failure ends it; what was written is that of the passes before. */
 DYNOFA_API dynofa_status dynofa_session_run_batch(dynofa_session *session, size_t count,
                                                   const float *images, size_t image_floats,
                                                   float *logits, size_t logit_floats);

@@ -13,12 +13,17 @@ typedef struct backend {
     dynofa_status (*open)(dynofa_model *m, uint32_t device, failure *f);
     void (*close)(dynofa_model *m);
     const char *(*kernel)(uint32_t i);
+    /* Fills in what info says of the device. */
+    void (*describe)(const dynofa_model *m, dynofa_model_info *info);
     /* On failure the session has nothing of the backend. */
     dynofa_status (*session_new)(dynofa_session *s, const subnet *largest, failure *f);
     void (*session_free)(dynofa_session *s);
     /* s->given_block has changed. */
     dynofa_status (*upload_given)(dynofa_session *s);
-    /* Executes s->plan, of s->level if that is not negative, for s->image. */
+    /* Makes the following runs of s->plan for so many images, at most s->batch, fast. */
+    dynofa_status (*prepare)(dynofa_session *s, uint32_t images);
+    /* Executes s->plan, of s->level if that is not negative, for s->images images at s->image, at
+     * most s->batch. */
     dynofa_status (*run)(dynofa_session *s);
 } backend;
 

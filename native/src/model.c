@@ -466,6 +466,8 @@ dynofa_status dynofa_model_describe(const dynofa_model *model, dynofa_model_info
         .library_bytes = model->library_bytes,
         .isa = engine_name(model),
     };
+    if (model->backend != NULL)
+        model->backend->describe(model, &all);
     memcpy(info, &all, size_min(info->struct_size, sizeof all));
     return DYNOFA_OK;
 }

@@ -69,6 +69,9 @@ static inline uint32_t norm_of(uint32_t index) {
 typedef void (*norm_visitor)(void *to, uint32_t number, uint32_t channels);
 void norms_visit(const space *s, const subnet *n, norm_visitor visit, void *to);
 
+/* The arrays of a sub-network. */
+void subnet_carve(const space *s, carver *c, subnet *n);
+
 /* The arrays of a plan and of its sub-network. */
 void plan_carve(const space *s, carver *c, plan *p);
 

@@ -56,6 +56,9 @@
 #define space_read       dynofa_internal_space_read
 #define span_decode      dynofa_internal_span_decode
 #define span_is          dynofa_internal_span_is
+#define subnet_carve     dynofa_internal_subnet_carve
+#define subnet_copy      dynofa_internal_subnet_copy
+#define subnet_equal     dynofa_internal_subnet_equal
 #define subnet_read      dynofa_internal_subnet_read
 #define thread_failure   dynofa_internal_thread_failure
 

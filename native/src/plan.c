@@ -17,10 +17,14 @@ static void *carve_bytes(carver *c, size_t size) {
     return carve(c, ceil_div(size, sizeof(float)));
 }
 
+void subnet_carve(const space *s, carver *c, subnet *n) {
+    n->kernels = carve_bytes(c, s->slots * sizeof *n->kernels);
+    n->expands = carve_bytes(c, s->slots * sizeof *n->expands);
+    n->depths = carve_bytes(c, s->stages * sizeof *n->depths);
+}
+
 void plan_carve(const space *s, carver *c, plan *p) {
-    p->n.kernels = carve_bytes(c, s->slots * sizeof *p->n.kernels);
-    p->n.expands = carve_bytes(c, s->slots * sizeof *p->n.expands);
-    p->n.depths = carve_bytes(c, s->stages * sizeof *p->n.depths);
+    subnet_carve(s, c, &p->n);
     p->block = carve_bytes(c, (1 + s->slots) * sizeof *p->block);
 }
 

@@ -59,6 +59,7 @@ static dynofa_status prepare(dynofa_session *s, const dynofa_model *model,
     s->max_resolution = settings->max_resolution;
     s->max_threads = settings->max_threads;
     s->threads = settings->threads;
+    s->batch = settings->batch;
     s->level = -1;
     return DYNOFA_OK;
 }
@@ -277,6 +278,24 @@ dynofa_status dynofa_session_set_threads(dynofa_session *session, uint32_t threa
     return leave(s, DYNOFA_OK);
 }
 
+dynofa_status dynofa_session_prepare(dynofa_session *session, size_t images) {
+    dynofa_session *s = session;
+    dynofa_status status = DYNOFA_OK;
+    if (s == NULL)
+        return no_session("prepare");
+    if (!enter(s))
+        return DYNOFA_E_STATE;
+    if (images < 1 || images > s->batch)
+        status = fail(&s->error, DYNOFA_E_ARGUMENT,
+                      "prepare: %zu images, expected 1 to %u (config.batch)", images,
+                      (unsigned)s->batch);
+    else if (s->plan == NULL)
+        status = fail(&s->error, DYNOFA_E_STATE, "prepare: no sub-network is selected");
+    else if (s->model->backend != NULL)
+        status = s->model->backend->prepare(s, (uint32_t)images);
+    return leave(s, status);
+}
+
 /* ---- Running ----------------------------------------------------------------------------------*/
 
 static dynofa_status run(dynofa_session *s, size_t count, const float *images, size_t image_floats,
@@ -294,9 +313,11 @@ static dynofa_status run(dynofa_session *s, size_t count, const float *images, s
     if (logit_floats / count != classes || logit_floats % count != 0)
         return fail(f, DYNOFA_E_SIZE, "run: %zu logit floats, expected %zu x %zu classes",
                     logit_floats, count, classes);
-    for (size_t i = 0; i < count; i++) {
+    const size_t pass = s->model->backend == NULL ? 1 : s->batch;
+    for (size_t i = 0; i < count; i += s->images) {
         s->image = images + i * image;
         s->logits = logits + i * classes;
+        s->images = (uint32_t)size_min(pass, count - i);
         if (s->model->backend == NULL) {
             session_execute(s);
             continue;

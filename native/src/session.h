@@ -34,7 +34,7 @@ struct dynofa_session {
     dynofa_model *model;
     memory mem;
     size_t bytes;
-    uint32_t max_resolution, max_threads, threads;
+    uint32_t max_resolution, max_threads, threads, batch;
     int32_t level;
     const plan *plan;      /* of the following runs, or NULL */
     plan configured[2];    /* by dynofa_session_configure: the current one and the next */
@@ -47,8 +47,9 @@ struct dynofa_session {
     float *map[2], *filtered, *sums, *mean, *tight, *gate, *vector, *features;
     lane *lane;
     /* Of the run in progress */
-    const float *image;
+    const float *image; /* [images] of them, one behind the other */
     float *logits;
+    uint32_t images;
     dynofa_layer_time *times;
     size_t times_room, times_count;
     uint64_t since;

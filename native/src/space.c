@@ -323,6 +323,22 @@ dynofa_status subnet_read(const space *s, const dynofa_subnet *from, bool any_si
     return DYNOFA_OK;
 }
 
+static bool equal(const uint32_t *a, const uint32_t *b, uint32_t count) {
+    return memcmp(a, b, count * sizeof *a) == 0;
+}
+
+bool subnet_equal(const space *s, const subnet *a, const subnet *b) {
+    return a->resolution == b->resolution && equal(a->kernels, b->kernels, s->slots) &&
+           equal(a->expands, b->expands, s->slots) && equal(a->depths, b->depths, s->stages);
+}
+
+void subnet_copy(const space *s, subnet *to, const subnet *from) {
+    to->resolution = from->resolution;
+    memcpy(to->kernels, from->kernels, s->slots * sizeof *to->kernels);
+    memcpy(to->expands, from->expands, s->slots * sizeof *to->expands);
+    memcpy(to->depths, from->depths, s->stages * sizeof *to->depths);
+}
+
 /* MobileNets round channel counts to multiples of 8: to the nearest, at least 8, and up once more
  * if that lost over a tenth. In integers: below 0.9 v. */
 static uint32_t divisible(uint32_t v) {

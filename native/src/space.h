@@ -95,6 +95,10 @@ void space_largest(const space *s, uint32_t resolution, subnet *n);
 dynofa_status subnet_read(const space *s, const dynofa_subnet *from, bool any_side, subnet *n,
                           failure *f);
 
+/* Of sub-networks in canonical form. A copy goes to arrays that are there. */
+bool subnet_equal(const space *s, const subnet *a, const subnet *b);
+void subnet_copy(const space *s, subnet *to, const subnet *from);
+
 /* The caller's struct and its arrays are there. */
 static inline bool subnet_complete(const dynofa_subnet *n) {
     return n != NULL && n->struct_size >= sizeof *n && n->kernels != NULL && n->expands != NULL &&

@@ -55,9 +55,10 @@ void dynofa_config_init(dynofa_config *config) {
     memset(config, 0, sizeof *config);
     config->struct_size = sizeof *config;
     config->threads = 1;
+    config->batch = 1;
 }
 
-enum { MAX_THREADS = 256 };
+enum { MAX_THREADS = 256, MAX_BATCH = 64 };
 
 dynofa_status config_read(dynofa_config *out, const dynofa_config *in, failure *f) {
     dynofa_config_init(out);
@@ -78,6 +79,9 @@ dynofa_status config_read(dynofa_config *out, const dynofa_config *in, failure *
         return fail(f, DYNOFA_E_ARGUMENT,
                     "config.max_threads is %u, expected 0 or %u (config.threads) to %d",
                     (unsigned)out->max_threads, (unsigned)out->threads, MAX_THREADS);
+    if (out->batch < 1 || out->batch > MAX_BATCH)
+        return fail(f, DYNOFA_E_ARGUMENT, "config.batch is %u, expected 1 to %d",
+                    (unsigned)out->batch, MAX_BATCH);
     if ((out->allocator.alloc == NULL) != (out->allocator.release == NULL))
         return fail(f, DYNOFA_E_ARGUMENT,
                     "config.allocator has one of alloc and release, expected both or none");

@@ -2,6 +2,7 @@
  * that lie. api_test BUNDLE, as tests/fixture writes it: the largest network is level 0. */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,13 +119,30 @@ static void test_statuses(const bytes *file, float *image, float *logits) {
     config.max_threads = 1;
     CHECK_IS(dynofa_session_new(m, &config, &s), DYNOFA_E_ARGUMENT);
     dynofa_config_init(&config);
+    CHECK(config.batch == 1);
+    config.batch = 0;
+    CHECK_IS(dynofa_session_new(m, &config, &s), DYNOFA_E_ARGUMENT);
+    CHECK(strcmp(dynofa_error(), "config.batch is 0, expected 1 to 64") == 0);
+    config.batch = 65;
+    CHECK_IS(dynofa_session_new(m, &config, &s), DYNOFA_E_ARGUMENT);
+    config.struct_size = offsetof(dynofa_config, batch); /* of a caller that knows no batch */
+    CHECK_OK(dynofa_session_new(m, &config, &s));
+    dynofa_session_free(&s);
+    dynofa_config_init(&config);
     config.max_resolution = 1;
+    config.batch = 2;
     CHECK_OK(dynofa_session_new(m, &config, &s));
     CHECK_IS(dynofa_session_select(s, info.levels - 1), DYNOFA_E_RESOLUTION);
+    CHECK_OK(dynofa_session_describe(s, &now));
+    CHECK_IS(dynofa_session_prepare(s, 2), now.resolution == 0 ? DYNOFA_E_STATE : DYNOFA_OK);
+    CHECK_IS(dynofa_session_prepare(s, 3), DYNOFA_E_ARGUMENT);
+    CHECK_IS(dynofa_session_prepare(NULL, 1), DYNOFA_E_ARGUMENT);
     dynofa_session_free(&s);
     CHECK_OK(dynofa_session_new(m, NULL, &s));
 
     CHECK_OK(dynofa_session_select(s, 0));
+    CHECK_OK(dynofa_session_prepare(s, 1));
+    CHECK_IS(dynofa_session_prepare(s, 0), DYNOFA_E_ARGUMENT);
     CHECK_IS(dynofa_session_select(s, info.levels), DYNOFA_E_LEVEL);
     CHECK(strstr(dynofa_session_error(s), "level") != NULL);
     CHECK_OK(dynofa_session_describe(s, &now));

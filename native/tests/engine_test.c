@@ -1,9 +1,10 @@
 /* The engine against the oracle: engine_test [--backend NAME] BUNDLE... runs every level and random
  * sub-networks of each bundle, with the supernet's and with given batch normalisation, on 1 to 3
- * threads. */
+ * threads, one image and several. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 #include "oracle.h"
 #include "test.h"
 
-enum { MAX_THREADS = 3, RANDOM_SUBNETS = 6 };
+/* Two whole batches and a part of one. */
+enum { MAX_THREADS = 3, RANDOM_SUBNETS = 6, BATCH = 5, IMAGES = 2 * BATCH + 3 };
 
 /* Largest difference over largest logit: what storing maps as float32 and summing in it may come
  * to. The worst seen, on any instruction set and up to the networks of full width, is 9.4e-7. */
@@ -32,6 +34,37 @@ static void fill(float *v, size_t n, uint64_t seed, float centre, float spread) 
 }
 
 static double worst_of_all;
+
+/* Several images at once against one by one: each is as far from exact arithmetic as the tolerance
+ * says, and on this CPU they are equal. */
+static void compare_batch(dynofa_session *s, bool device, size_t size, size_t classes) {
+    float *images = malloc(IMAGES * size * sizeof *images);
+    float *together = malloc(IMAGES * classes * sizeof *together);
+    float *alone = malloc(classes * sizeof *alone);
+    static const size_t counts[] = {IMAGES, BATCH, BATCH - 1, 2, 1};
+    fill(images, IMAGES * size, 71 + size, 0, 2);
+    for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
+        size_t count = counts[c];
+        memset(together, 0xff, IMAGES * classes * sizeof *together);
+        CHECK_OK(
+            dynofa_session_run_batch(s, count, images, count * size, together, count * classes));
+        for (size_t i = 0; i < count; i++) {
+            double diff = 0, largest = 0;
+            CHECK_OK(dynofa_session_run(s, images + i * size, size, alone, classes));
+            for (size_t k = 0; k < classes; k++) {
+                CHECK(isfinite(together[i * classes + k]));
+                diff = fmax(diff, fabs(together[i * classes + k] - (double)alone[k]));
+                largest = fmax(largest, fabs((double)alone[k]));
+            }
+            CHECK(device ? diff <= 2 * tolerance * largest : diff == 0);
+        }
+        for (size_t k = count * classes; k < IMAGES * classes; k++)
+            CHECK(isnan(together[k])); /* nothing is written behind the last */
+    }
+    free(images);
+    free(together);
+    free(alone);
+}
 
 static void compare(const bundle *b, dynofa_session *s, int level, const float *norms) {
     dynofa_subnet view = {.struct_size = sizeof view};
@@ -68,6 +101,12 @@ static void compare(const bundle *b, dynofa_session *s, int level, const float *
     free(want);
 }
 
+static size_t image_floats(const dynofa_session *s) {
+    dynofa_session_info now = {.struct_size = sizeof now};
+    CHECK_OK(dynofa_session_describe(s, &now));
+    return now.image_floats;
+}
+
 static void check_bundle(const char *path, const char *backend) {
     failure f;
     bytes file = read_file(path);
@@ -79,6 +118,7 @@ static void check_bundle(const char *path, const char *backend) {
     dynofa_config config;
     dynofa_config_init(&config);
     config.max_threads = MAX_THREADS;
+    config.batch = BATCH;
     config.backend = backend;
     CHECK_OK(dynofa_model_open(path, &config, &m));
     if (m == NULL) {
@@ -91,6 +131,7 @@ static void check_bundle(const char *path, const char *backend) {
     for (uint32_t i = 0; i < info.levels; i++) {
         CHECK_OK(dynofa_session_select(s, i));
         compare(&b, s, (int)i, NULL);
+        compare_batch(s, backend != NULL, image_floats(s), info.classes);
     }
     const space *sp = b.space;
     uint64_t seed = 99;
@@ -114,6 +155,11 @@ static void check_bundle(const char *path, const char *backend) {
         fill(norms, floats, seed, 0.4F, 0.3F);
         CHECK_OK(dynofa_session_configure(s, &n, norms, floats));
         compare(&b, s, -1, norms);
+        compare_batch(s, backend != NULL, image_floats(s), info.classes);
+        CHECK_OK(dynofa_session_prepare(s, 1));
+        CHECK_OK(dynofa_session_prepare(s, BATCH));
+        compare(&b, s, -1, norms);
+        compare_batch(s, backend != NULL, image_floats(s), info.classes);
         free(norms);
     }
     printf("%s on %s: worst relative difference so far %.2e\n", path, info.isa, worst_of_all);

@@ -47,9 +47,9 @@ static scratch *scratch_new(uint32_t slots, uint32_t stages) {
 }
 
 // A run and what it ran, in one crossing.
-static dynofa_status run(dynofa_session *s, const float *image, size_t image_floats, float *logits,
+static dynofa_status run(dynofa_session *s, size_t count, const float *images, size_t image_floats, float *logits,
                          size_t logit_floats, scratch *sc) {
-    dynofa_status status = dynofa_session_run(s, image, image_floats, logits, logit_floats);
+    dynofa_status status = dynofa_session_run_batch(s, count, images, image_floats, logits, logit_floats);
     return status != DYNOFA_OK ? status : dynofa_session_describe(s, &sc->ran);
 }
 
@@ -102,6 +102,7 @@ func ISAs() []ISA {
 type Config struct {
 	ISA, Backend                       string
 	Threads, MaxThreads, MaxResolution uint32
+	Batch                              uint32
 	Affinity                           uint64
 }
 
@@ -109,6 +110,9 @@ func (c *Config) read(out *C.dynofa_config) (release func()) {
 	C.dynofa_config_init(out)
 	if c.Threads != 0 {
 		out.threads = C.uint32_t(c.Threads)
+	}
+	if c.Batch != 0 {
+		out.batch = C.uint32_t(c.Batch)
 	}
 	out.max_threads, out.max_resolution = C.uint32_t(c.MaxThreads), C.uint32_t(c.MaxResolution)
 	out.affinity = C.uint64_t(c.Affinity)
@@ -165,6 +169,11 @@ func (m *Model) Free() { C.dynofa_model_free(&m.c) }
 
 // ISA is the highest instruction set in use.
 func (m *Model) ISA() string { return C.GoString(m.info.isa) }
+
+// Device says what dynofa_model_info says of the device; an empty name stands for this CPU.
+func (m *Model) Device() (name string, driver, capability int) {
+	return C.GoString(m.info.device), int(m.info.device_driver), int(m.info.device_capability)
+}
 
 // Kernels are the names of the kernels that the model calls.
 func (m *Model) Kernels() []string {
@@ -246,14 +255,19 @@ func narrow(to []C.uint32_t, from []int) {
 	}
 }
 
+// Prepare is dynofa_session_prepare.
+func (s *Session) Prepare(images int) error {
+	return s.check(C.dynofa_session_prepare(s.c, C.size_t(images)))
+}
+
 // SetThreads is dynofa_session_set_threads.
 func (s *Session) SetThreads(n uint32) error {
 	return s.check(C.dynofa_session_set_threads(s.c, C.uint32_t(n)))
 }
 
-// Run is dynofa_session_run.
-func (s *Session) Run(image, logits []float32) error {
-	return s.check(C.run(s.c, (*C.float)(unsafe.SliceData(image)), C.size_t(len(image)),
+// Run is dynofa_session_run_batch for n images.
+func (s *Session) Run(n int, images, logits []float32) error {
+	return s.check(C.run(s.c, C.size_t(n), (*C.float)(unsafe.SliceData(images)), C.size_t(len(images)),
 		(*C.float)(unsafe.SliceData(logits)), C.size_t(len(logits)), s.scratch))
 }
 

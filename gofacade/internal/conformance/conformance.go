@@ -33,6 +33,8 @@ func Run(t *testing.T, backend string) {
 			t.Run("logits equal the reference", f.logits)
 			t.Run("levels run with their own normalisation", f.levels)
 			t.Run("a batch equals its images", f.batch)
+			t.Run("a batch runs in passes", f.passes)
+			t.Run("what is prepared runs as before", f.prepared)
 			t.Run("switching leaves no trace", f.switching)
 			t.Run("sessions share a model", f.sessions)
 			t.Run("threads change between runs", f.threads)
@@ -179,6 +181,96 @@ func (f *fixture) batch(t *testing.T) {
 	got := make([]float32, len(want))
 	require.NoError(t, s.RunBatch(context.Background(), 3, images, got))
 	require.Equal(t, want, got)
+}
+
+// passes runs two whole passes and a part of one, of a level and of a configured sub-network.
+func (f *fixture) passes(t *testing.T) {
+	const batch, count = 4, 11
+	ctx := context.Background()
+	s, err := f.model.NewSession(&dynofa.Config{Batch: batch})
+	require.NoError(t, err)
+	defer s.Close()
+	level := f.contents.Levels[2]
+	for _, what := range []struct {
+		choose func() error
+		norms  []ofa.Affine
+		n      ofa.Subnet
+	}{
+		{func() error { return s.Select(2) }, level.Norms, level.Subnet},
+		{func() error { return s.Configure(f.space.Smallest()) },
+			bundle.FoldNorms(f.space, f.space.Smallest(), f.contents.Tensor), f.space.Smallest()},
+	} {
+		require.NoError(t, what.choose())
+		var images []float32
+		for range count {
+			images = append(images, f.image(what.n.Resolution)...)
+		}
+		classes, size := f.space.Classes, len(images)/count
+		logits := make([]float32, count*classes)
+		require.NoError(t, s.RunBatch(ctx, count, images, logits))
+		for i := range count {
+			want := reference.Forward(f.space, what.n, f.contents.Tensor, what.norms, images[i*size:(i+1)*size])
+			requireClose(t, want, logits[i*classes:(i+1)*classes], "in a batch")
+		}
+		cancelled, cancel := context.WithCancel(ctx)
+		cancel()
+		require.ErrorIs(t, s.RunBatch(cancelled, count, images, logits), context.Canceled)
+		require.Zero(t, testing.AllocsPerRun(2, func() {
+			if s.RunBatch(ctx, count, images, logits) != nil {
+				t.Error("failed")
+			}
+		}))
+	}
+	for _, wrong := range []int{-1, 65} {
+		_, err := f.model.NewSession(&dynofa.Config{Batch: wrong})
+		require.ErrorContains(t, err, "expected 0 to 64")
+	}
+}
+
+func (f *fixture) prepared(t *testing.T) {
+	ctx := context.Background()
+	s, err := f.model.NewSession(&dynofa.Config{Batch: 3})
+	require.NoError(t, err)
+	defer s.Close()
+	require.ErrorIs(t, s.Prepare(1), dynofa.ErrState)
+	level := f.contents.Levels[0]
+	choices := []func() error{
+		func() error { return s.Select(0) },
+		func() error { return s.Configure(level.Subnet) },
+		func() error { return s.ConfigureNorms(level.Subnet, level.Norms) },
+		func() error { return s.Configure(f.space.Smallest()) },
+	}
+	logits := make([]float32, 5*f.space.Classes)
+	var images, want [][]float32
+	for i, choose := range choices {
+		require.NoError(t, choose())
+		r := s.Subnet().Resolution
+		images = append(images, f.image(r))
+		for range 4 {
+			images[i] = append(images[i], f.image(r)...)
+		}
+		require.NoError(t, s.RunBatch(ctx, 5, images[i], logits))
+		want = append(want, slices.Clone(logits))
+		for _, n := range []int{1, 2, 3} {
+			require.NoError(t, s.Prepare(n))
+		}
+		require.Equal(t, s.Level(), s.Ran().Level)
+	}
+	for round := range 2 {
+		for i, choose := range choices {
+			require.NoError(t, choose())
+			require.NoError(t, s.RunBatch(ctx, 5, images[i], logits))
+			require.Equal(t, want[i], logits, "round %d, choice %d", round, i)
+		}
+	}
+	require.NoError(t, s.Configure(level.Subnet))
+	require.Zero(t, testing.AllocsPerRun(2, func() {
+		if s.Configure(level.Subnet) != nil || s.Prepare(3) != nil || s.RunBatch(ctx, 5, images[1], logits) != nil {
+			t.Error("failed")
+		}
+	}))
+	require.ErrorIs(t, s.Prepare(0), dynofa.ErrSize)
+	require.ErrorIs(t, s.Prepare(4), dynofa.ErrSize)
 }
 
 func (f *fixture) switching(t *testing.T) {
@@ -459,6 +551,7 @@ func (f *fixture) closed(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.ErrorIs(t, s.Select(0), dynofa.ErrClosed)
 	require.ErrorIs(t, s.Configure(f.space.Smallest()), dynofa.ErrClosed)
+	require.ErrorIs(t, s.Prepare(1), dynofa.ErrClosed)
 	require.ErrorIs(t, s.SetThreads(1), dynofa.ErrClosed)
 	require.ErrorIs(t, s.Run(context.Background(), nil, nil), dynofa.ErrClosed)
 }

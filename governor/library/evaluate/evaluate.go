@@ -15,9 +15,10 @@ import (
 	"github.com/dynofa/dynofa/gofacade/imageio"
 )
 
-// Engine classifies one preprocessed image, [r][r][3], into one logit a class. One goroutine uses it at a time.
+// Engine classifies n preprocessed images, [n][r][r][3], into one logit a class each, [n][classes]; n is at most Chunk. One
+// goroutine uses it at a time.
 type Engine interface {
-	Run(ctx context.Context, image, logits []float32) error
+	RunBatch(ctx context.Context, n int, images, logits []float32) error
 }
 
 // Selector is an Engine of several networks. Select makes one of them the current one, by its index.
@@ -98,14 +99,14 @@ type Measured struct {
 	Busy float64
 }
 
-// chunk is the number of images that a goroutine takes at a time through all networks: enough to select seldom,
+// Chunk is the number of images that a goroutine takes at a time through all networks: enough to select seldom,
 // and few enough that their pixels stay in the cache.
-const chunk = 16
+const Chunk = 16
 
 // Measure classifies images from..to-1 of ds with every network, on as many goroutines as there are engines.
 // An image is decoded once, and preprocessed once for all networks that share resolution and transform.
 // progress, unless nil, is told of finished inferences, from any goroutine. Nothing but Busy depends on the
-// number of engines: an error is that of the first image that has one.
+// number of engines: an error is that of the first chunk that has one.
 func Measure(ctx context.Context, ds imageio.Dataset, from, to int, nets []Network, engines []Selector, progress func(inferences int)) (*Measured, error) {
 	if from < 0 || to <= from || to > ds.Len() || len(nets) == 0 || len(engines) == 0 {
 		return nil, fmt.Errorf("evaluate: %d images from %d on of %d images, %d networks and %d engines, expected at least one of each", to-from, from, ds.Len(), len(nets), len(engines))
@@ -119,7 +120,7 @@ func Measure(ctx context.Context, ds imageio.Dataset, from, to int, nets []Netwo
 	for i := range m.Predictions {
 		m.Predictions[i] = make([]int, to-from)
 	}
-	chunks := (to - from + chunk - 1) / chunk
+	chunks := (to - from + Chunk - 1) / Chunk
 	failures := make([]error, chunks)
 	var failed atomic.Bool
 	var next, busy atomic.Int64
@@ -135,14 +136,14 @@ func Measure(ctx context.Context, ds imageio.Dataset, from, to int, nets []Netwo
 				if i >= chunks {
 					break
 				}
-				first := from + i*chunk
-				if err := w.classify(ctx, first, min(first+chunk, to)); err != nil {
+				first := from + i*Chunk
+				if err := w.classify(ctx, first, min(first+Chunk, to)); err != nil {
 					failures[i] = err
 					failed.Store(true)
 					break
 				}
 				if progress != nil {
-					progress(len(nets) * (min(first+chunk, to) - first))
+					progress(len(nets) * (min(first+Chunk, to) - first))
 				}
 			}
 			busy.Add(int64(w.busy))
@@ -211,8 +212,8 @@ type worker struct {
 	busy    time.Duration
 	scratch imageio.Scratch
 	samples []imageio.Sample
-	images  []float32 // [chunk][r][r][3]
-	logits  []float32 // [chunk][classes]
+	images  []float32 // [Chunk][r][r][3]
+	logits  []float32 // [Chunk][classes]
 }
 
 func newWorker(ds imageio.Dataset, from int, nets []Network, e Selector, predictions [][]int) *worker {
@@ -221,7 +222,7 @@ func newWorker(ds imageio.Dataset, from int, nets []Network, e Selector, predict
 	for _, net := range nets {
 		pixels, classes = max(pixels, net.Resolution*net.Resolution*3), max(classes, net.Classes)
 	}
-	w.images, w.logits = make([]float32, chunk*pixels), make([]float32, chunk*classes)
+	w.images, w.logits = make([]float32, Chunk*pixels), make([]float32, Chunk*classes)
 	return w
 }
 
@@ -276,10 +277,9 @@ func (w *worker) infer(ctx context.Context, j, first int) error {
 	if err := w.engine.Select(j); err != nil {
 		return err
 	}
-	for k := range w.samples {
-		if err := w.engine.Run(ctx, w.images[k*pixels:(k+1)*pixels], w.logits[k*net.Classes:(k+1)*net.Classes]); err != nil {
-			return fmt.Errorf("%s: %w", w.samples[k].Name, err)
-		}
+	n := len(w.samples)
+	if err := w.engine.RunBatch(ctx, n, w.images[:n*pixels], w.logits[:n*net.Classes]); err != nil {
+		return fmt.Errorf("%s to %s: %w", w.samples[0].Name, w.samples[n-1].Name, err)
 	}
 	w.busy += time.Since(start)
 	c := &w.counts[j]

@@ -36,12 +36,14 @@ var net = Network{
 // shifted answers with the class after the right one for the darkest images and the right one for the others.
 type shifted struct{ wrong int }
 
-func (s shifted) Run(_ context.Context, image, logits []float32) error {
-	i := int(image[0]*255 + 0.5)
+func (s shifted) RunBatch(_ context.Context, n int, images, logits []float32) error {
 	clear(logits)
-	logits[i%10] = 1
-	if i < s.wrong {
-		logits[(i+1)%10] = 2
+	for k := range n {
+		i := int(images[k*len(images)/n]*255 + 0.5)
+		logits[10*k+i%10] = 1
+		if i < s.wrong {
+			logits[10*k+(i+1)%10] = 2
+		}
 	}
 	return nil
 }
@@ -73,7 +75,7 @@ type failing struct{}
 
 var errEngine = errors.New("engine failed")
 
-func (failing) Run(context.Context, []float32, []float32) error { return errEngine }
+func (failing) RunBatch(context.Context, int, []float32, []float32) error { return errEngine }
 
 func TestAccuracyStopsAtTheFirstError(t *testing.T) {
 	_, err := Accuracy(context.Background(), levels(200), net, []Engine{failing{}, failing{}}, nil)
@@ -101,11 +103,11 @@ func (c *choosing) Select(i int) error {
 	return nil
 }
 
-func (c *choosing) Run(ctx context.Context, image, logits []float32) error {
+func (c *choosing) RunBatch(ctx context.Context, n int, images, logits []float32) error {
 	if c.current == 0 {
-		return shifted{}.Run(ctx, image, logits)
+		return shifted{}.RunBatch(ctx, n, images, logits)
 	}
-	return c.shifted.Run(ctx, image, logits)
+	return c.shifted.RunBatch(ctx, n, images, logits)
 }
 
 // counting counts how often each image is decoded.
@@ -182,7 +184,7 @@ func TestTheFirstErrorIsTheFirstImages(t *testing.T) {
 // silent gives logits that are no numbers.
 type silent struct{}
 
-func (silent) Run(_ context.Context, _, logits []float32) error {
+func (silent) RunBatch(_ context.Context, _ int, _, logits []float32) error {
 	for i := range logits {
 		logits[i] = float32(math.NaN())
 	}

@@ -31,6 +31,7 @@ type Profile struct {
 	CPUs    int    `json:"cpus"`
 	System  string `json:"system"` // such as linux/amd64
 	Backend string `json:"backend"`
+	Device  string `json:"device,omitempty"` // what a backend beside the CPU computes on
 	Threads int    `json:"threads"`
 	Bundle  string `json:"bundle_sha256"`
 	Space   string `json:"space"`

@@ -41,6 +41,7 @@ type Engine interface {
 // Session is a thread of execution of the Engine. One goroutine uses it at a time.
 type Session interface {
 	evaluate.Engine
+	Run(ctx context.Context, image, logits []float32) error
 	ConfigureNorms(n ofa.Subnet, norms []ofa.Affine) error
 }
 

@@ -109,6 +109,16 @@ func (s *session) Run(_ context.Context, image, logits []float32) error {
 	return nil
 }
 
+func (s *session) RunBatch(ctx context.Context, n int, images, logits []float32) error {
+	in, out := len(images)/n, len(logits)/n
+	for i := range n {
+		if err := s.Run(ctx, images[i*in:(i+1)*in], logits[i*out:(i+1)*out]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // numbered images carry their number in their left and their right half.
 type numbered int
 

@@ -26,6 +26,7 @@ const (
 type identity struct {
 	Bundle      string `json:"bundle_sha256"`
 	Backend     string `json:"backend"`
+	Device      string `json:"device,omitempty"`
 	Threads     int    `json:"threads"`
 	CPU         string `json:"cpu"`
 	Resolutions []int  `json:"resolutions"`
@@ -90,7 +91,7 @@ func parsePartial(data []byte, s *ofa.Space, id identity) (*partial, error) {
 		name      string
 		got, want any
 	}{
-		{"bundle", p.Bundle, id.Bundle}, {"backend", p.Backend, id.Backend}, {"number of threads", p.Threads, id.Threads},
+		{"bundle", p.Bundle, id.Bundle}, {"backend", p.Backend, id.Backend}, {"device", p.Device, id.Device}, {"number of threads", p.Threads, id.Threads},
 		{"CPU", p.CPU, id.CPU}, {"list of resolutions", p.Resolutions, id.Resolutions}, {"seed", p.Seed, id.Seed},
 	} {
 		if got, want := fmt.Sprint(f.got), fmt.Sprint(f.want); got != want {

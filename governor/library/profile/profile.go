@@ -45,9 +45,10 @@ type Options struct {
 	Networks    int           // that the table proves itself on; 0: 40
 	Seed        uint64        // of what is drawn
 
-	// Provenance; Bundle, Backend and Threads also tell whether an unfinished run may go on.
+	// Provenance; Bundle, Backend, Device and Threads also tell whether an unfinished run may go on.
 	Bundle  string // SHA-256 of the supernet
 	Backend string
+	Device  string // what a backend beside the CPU computes on, empty for others
 	Threads int
 	Dynofa  string // version
 	Command string
@@ -135,7 +136,7 @@ func run(ctx context.Context, o Options) (*Report, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	id := identity{o.Bundle, o.Backend, o.Threads, o.Machine.cpu(), o.Resolutions, o.Seed}
+	id := identity{o.Bundle, o.Backend, o.Device, o.Threads, o.Machine.cpu(), o.Resolutions, o.Seed}
 	p, err := resume(o.Dir, o.Space, id)
 	if err == nil && len(p.Rounds) == 0 { // what goes on has been here before
 		err = free(o.Dir, id)
@@ -164,7 +165,7 @@ func run(ctx context.Context, o Options) (*Report, error) {
 	}
 	profile := latency.Profile{
 		Dynofa: o.Dynofa, Command: o.Command, CPU: id.CPU, CPUs: runtime.NumCPU(), System: runtime.GOOS + "/" + runtime.GOARCH,
-		Backend: o.Backend, Threads: o.Threads, Bundle: o.Bundle, Seed: o.Seed,
+		Backend: o.Backend, Device: o.Device, Threads: o.Threads, Bundle: o.Bundle, Seed: o.Seed,
 		Space:  fmt.Sprintf("%s, width %v, %d classes", o.Space.Family, o.Space.Width, o.Space.Classes),
 		Rounds: len(p.Rounds), Dirty: a.dirty, Tight: a.tight, Correction: correction, Spread: a.spread,
 	}
@@ -218,11 +219,19 @@ func free(dir string, id identity) error {
 		return fmt.Errorf("%s holds tables without a profile, expected an empty directory or one of this profile", dir)
 	}
 	p := t.Profile()
-	if p.Bundle != id.Bundle || p.Backend != id.Backend || p.Threads != id.Threads || !slices.Equal(t.Resolutions(), id.Resolutions) {
-		return fmt.Errorf("%s holds a table of %.40s, %d threads, resolutions %v, bundle %.12s; expected an empty directory or one of %s, %d threads, resolutions %v, bundle %.12s",
-			dir, p.Backend, p.Threads, t.Resolutions(), p.Bundle, id.Backend, id.Threads, id.Resolutions, id.Bundle)
+	if p.Bundle != id.Bundle || p.Backend != id.Backend || p.Device != id.Device || p.Threads != id.Threads || !slices.Equal(t.Resolutions(), id.Resolutions) {
+		return fmt.Errorf("%s holds a table of %.40s%s, %d threads, resolutions %v, bundle %.12s; expected an empty directory or one of %s%s, %d threads, resolutions %v, bundle %.12s",
+			dir, p.Backend, on(p.Device), p.Threads, t.Resolutions(), p.Bundle, id.Backend, on(id.Device), id.Threads, id.Resolutions, id.Bundle)
 	}
 	return nil
+}
+
+// on names a device where there is one.
+func on(device string) string {
+	if device == "" {
+		return ""
+	}
+	return fmt.Sprintf(" on %.100s", device)
 }
 
 // meter measures networks.

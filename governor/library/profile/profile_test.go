@@ -284,6 +284,7 @@ func TestKilledRunGoesOn(t *testing.T) {
 	for want, change := range map[string]func(o *Options){
 		`another bundle, "abc", not "abd"`:                     func(o *Options) { o.Bundle = "abd" },
 		`another backend, "simulated", not "real"`:             func(o *Options) { o.Backend = "real" },
+		`another device, "", not "card"`:                       func(o *Options) { o.Device = "card" },
 		`another number of threads, "1", not "2"`:              func(o *Options) { o.Threads = 2 },
 		`another list of resolutions, "[128 160]", not "[128`:  func(o *Options) { o.Resolutions = []int{128} },
 		`another seed, "3", not "4"; remove it to begin again`: func(o *Options) { o.Seed = 4 },
@@ -316,6 +317,10 @@ func TestKilledRunGoesOn(t *testing.T) {
 	// The same again makes the table anew; another one does not go there.
 	o = again.options(dir)
 	o.Backend = "real"
+	_, err = Run(t.Context(), o)
+	require.ErrorContains(t, err, "holds a table of simulated, 1 threads")
+	o = again.options(dir)
+	o.Device = "card"
 	_, err = Run(t.Context(), o)
 	require.ErrorContains(t, err, "holds a table of simulated, 1 threads")
 	o.Dir = filepath.Join(dir, "other")
