@@ -13,6 +13,7 @@ typedef void *cu_handle;               /* context, module, function, stream, eve
 enum {
     CU_OUT_OF_MEMORY = 2,
     CU_ATTRIBUTE_INTEGRATED = 18,
+    CU_ATTRIBUTE_CAPABILITY = 75, /* its major number; the minor one is next */
     CU_STREAM_NON_BLOCKING = 1,
     CU_CAPTURE_RELAXED = 2,
     CU_HOST_PORTABLE = 1,

@@ -101,7 +101,7 @@ static void pointwise(issue *i, const float *x, const matrix *weight, affine nor
         .gate_image = (uint32_t)map_pixel(in),
         .act = act,
     };
-    launch(i, dync_pointwise_launch(&a), &a);
+    launch(i, dync_pointwise_launch(&a, i->c->m->precision), &a);
 }
 
 static void dense(issue *i, const float *x, uint32_t rows, uint32_t count, const matrix *weight,
