@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,9 +22,20 @@ import (
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
 
-// tolerance is for float32 arithmetic through 20 blocks, relative to the largest logit. PyTorch's own float32
-// results differ from float64 by up to 2e-6 of it on networks of this depth.
-const tolerance = 1e-5
+// tolerance is how far logits may be from the reference, relative to the largest of them.
+func tolerance(backend string) float64 {
+	if rounds11(backend) {
+		// A factor that is rounded to 11 bits is off by up to 2^-11 of itself, by 2e-4 in the mean square, a product of
+		// two and a sum of products by 3e-4. The errors of 41 layers are independent of each other: 2e-3 together.
+		return 2e-3
+	}
+	// For float32 arithmetic through 20 blocks. PyTorch's own float32 results differ from float64 by up to 2e-6 on
+	// networks of this depth.
+	return 1e-5
+}
+
+// rounds11 says whether pointwise convolutions round their factors to 11 bits.
+func rounds11(backend string) bool { return strings.HasPrefix(backend, "cuda/") }
 
 // Run checks a backend.
 func Run(t *testing.T, backend string) {
@@ -42,6 +54,10 @@ func Run(t *testing.T, backend string) {
 			t.Run("errors keep the session", f.errors)
 			t.Run("calibration", f.calibration)
 			t.Run("use after close", f.closed)
+			if rounds11(backend) {
+				t.Logf("%s, %s: worst difference %.1e of the largest logit, calibrated %.1e", backend, name, f.worst, f.calibrated)
+				require.Greater(t, f.worst, 1e-5, "float32 has answered")
+			}
 		})
 	}
 }
@@ -75,11 +91,13 @@ func rounds(n int) int {
 }
 
 type fixture struct {
-	backend  string
-	space    *ofa.Space
-	contents *bundle.Contents
-	model    *dynofa.Model
-	rng      *rand.Rand
+	backend    string
+	space      *ofa.Space
+	contents   *bundle.Contents
+	model      *dynofa.Model
+	rng        *rand.Rand
+	worst      float64 // difference from the reference, of the largest logit
+	calibrated float64 // the same behind a calibration
 }
 
 func newFixture(t *testing.T, backend string, space *ofa.Space) *fixture {
@@ -123,14 +141,21 @@ func run(t *testing.T, s *dynofa.Session, classes int, image []float32) []float3
 	return logits
 }
 
-func requireClose(t *testing.T, want []float64, got []float32, what string) {
+func (f *fixture) requireClose(t *testing.T, want []float64, got []float32, what string) {
 	t.Helper()
+	d := difference(want, got)
+	require.LessOrEqual(t, d, tolerance(f.backend), what)
+	f.worst = max(f.worst, d)
+}
+
+// difference is the largest one, of the largest value.
+func difference(want []float64, got []float32) float64 {
 	var diff, largest float64
 	for i := range want {
-		diff = math.Max(diff, math.Abs(float64(got[i])-want[i]))
+		diff = math.Max(diff, math.Abs(float64(got[i])-want[i])) // keeps a NaN
 		largest = math.Max(largest, math.Abs(want[i]))
 	}
-	require.LessOrEqual(t, diff, tolerance*largest, what)
+	return diff / largest
 }
 
 func (f *fixture) logits(t *testing.T) {
@@ -146,7 +171,7 @@ func (f *fixture) logits(t *testing.T) {
 			require.Equal(t, f.space.Canonical(n), s.Subnet())
 			require.Equal(t, -1, s.Level())
 			want := reference.Forward(f.space, n, f.contents.Tensor, bundle.FoldNorms(f.space, n, f.contents.Tensor), image)
-			requireClose(t, want, run(t, s, f.space.Classes, image), f.space.Text(n))
+			f.requireClose(t, want, run(t, s, f.space.Classes, image), f.space.Text(n))
 		}
 	}
 }
@@ -159,10 +184,10 @@ func (f *fixture) levels(t *testing.T) {
 		require.Equal(t, f.space.Canonical(l.Subnet), s.Subnet())
 		image := f.image(l.Subnet.Resolution)
 		want := reference.Forward(f.space, l.Subnet, f.contents.Tensor, l.Norms, image)
-		requireClose(t, want, run(t, s, f.space.Classes, image), "level")
+		f.requireClose(t, want, run(t, s, f.space.Classes, image), "level")
 		require.NoError(t, s.ConfigureNorms(l.Subnet, l.Norms))
 		require.Equal(t, -1, s.Level())
-		requireClose(t, want, run(t, s, f.space.Classes, image), "the level's normalisation by hand")
+		f.requireClose(t, want, run(t, s, f.space.Classes, image), "the level's normalisation by hand")
 	}
 }
 
@@ -409,7 +434,12 @@ func (f *fixture) calibration(t *testing.T) {
 	s := f.session(t, 1)
 	require.NoError(t, s.ConfigureNorms(n, c.Norms))
 	image := batch[:len(batch)/16]
-	requireClose(t, reference.Forward(f.space, n, f.contents.Tensor, c.Norms, image), run(t, s, f.space.Classes, image), "calibrated")
+	within := tolerance(f.backend)
+	if rounds11(f.backend) {
+		within *= 5 // from few images and small maps: channels of little variance, by which errors are divided, too
+	}
+	f.calibrated = difference(reference.Forward(f.space, n, f.contents.Tensor, c.Norms, image), run(t, s, f.space.Classes, image))
+	require.LessOrEqual(t, f.calibrated, within)
 
 	// Batches that are measured apart, as by several machines, give the same bits.
 	third := len(batch) / 16 * 5
