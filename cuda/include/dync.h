@@ -97,16 +97,17 @@ typedef struct dync_pointwise_args {
 #define DYNC_POINTWISE_STAGE(pixels, outs, inputs)                                                 \
     (DYNC_POINTWISE_X(pixels, inputs) + DYNC_POINTWISE_W(outs, inputs))
 
-/* The same on tensor cores. A block keeps DYNC_ROW words of each pixel and each output for a group
- * in shared memory at a time, twice: a word is a number of tf32 or two halves. Rows are without a
- * gap: eight threads read two of them, that is every bank once. Sums of a pixel are `outs` and a
- * gap of 8 floats, so that sixteen threads, of four pixels, write to every bank once. */
+/* The same on tensor cores. A block keeps DYNC_TENSOR_ROW words of each pixel and each output for a
+ * group in shared memory at a time, twice: a word is a number of tf32 or two halves. Rows are
+ * without a gap: eight threads read two of them, that is every bank once. Sums of a pixel are
+ * `outs` and a gap of 8 floats, so that sixteen threads, of four pixels, write to every bank once.
+ */
 #define DYNC_TENSOR_TILES(TILE)                                                                    \
     TILE(128, 32, 1, 128)                                                                          \
     TILE(32, 32, 4, 256)                                                                           \
     TILE(16, 16, 8, 256)
-enum { DYNC_ROW = 16, DYNC_SUM_GAP = 8 };
-#define DYNC_TENSOR_STAGE(pixels, outs, groups) ((groups) * ((pixels) + (outs)) * DYNC_ROW)
+enum { DYNC_TENSOR_ROW = 16, DYNC_TENSOR_GAP = 8 };
+#define DYNC_TENSOR_STAGE(pixels, outs, groups) ((groups) * ((pixels) + (outs)) * DYNC_TENSOR_ROW)
 
 /* Blocks that make a larger tile worth its better use of shared memory: some for each
  * multiprocessor of a small device, and a good part of a large one. */
@@ -129,7 +130,7 @@ static inline dync_launch dync_pointwise_tiled(const dync_pointwise_args *a, dyn
 #define DYNC_TILE(pixel, outs, groups, count)                                                      \
     if (entry == DYNC_ENTRY_tf32_##pixel##x##outs || entry == DYNC_ENTRY_fp16_##pixel##x##outs) {  \
         stages = 2 * DYNC_TENSOR_STAGE(pixel, outs, groups);                                       \
-        sums = (groups) * (pixel) * ((outs) + DYNC_SUM_GAP);                                       \
+        sums = (groups) * (pixel) * ((outs) + DYNC_TENSOR_GAP);                                    \
         l.grid[0] = dync_ceil_div(a->pixels, pixel);                                               \
         l.grid[1] = dync_ceil_div(a->out, outs);                                                   \
         l.threads = count;                                                                         \

@@ -7,10 +7,11 @@
  * the sums of the groups are added in their order. Within a warp PTX says what a thread holds: of
  * the factors rows lane/4 (+ 8) and of the sums columns lane%4 * 2 (+ 1).
  *
- * A stage is DYNC_ROW words of each pixel and of each output for each group, in shared memory, and
- * numbers are rounded on the way there, once. A thread reads four words in a row of each of its
- * rows, for two instructions; which inputs those are does not matter as long as both factors agree.
- * The next stage is on its way in registers while one is used, so that a stage costs one barrier.
+ * A stage is DYNC_TENSOR_ROW words of each pixel and of each output for each group, in shared
+ * memory, and numbers are rounded on the way there, once. A thread reads four words in a row of
+ * each of its rows, for two instructions; which inputs those are does not matter as long as both
+ * factors agree. The next stage is on its way in registers while one is used, so that a stage costs
+ * one barrier.
  */
 #include "dync_kernel.h"
 
@@ -36,10 +37,10 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
                                const uint32_t pixels, const uint32_t outs, const uint32_t groups,
                                const uint32_t threads) {
     const uint32_t word = precision == DYNC_FP16 ? 2 : 1; /* inputs of a word */
-    const uint32_t group_inputs = DYNC_ROW * word, inputs = groups * group_inputs;
+    const uint32_t group_inputs = DYNC_TENSOR_ROW * word, inputs = groups * group_inputs;
     const uint32_t quads = group_inputs / 4; /* of inputs, of a row */
     const uint32_t x_loads = groups * pixels * quads / threads;
-    const uint32_t w_loads = groups * outs / 4 * DYNC_ROW / threads;
+    const uint32_t w_loads = groups * outs / 4 * DYNC_TENSOR_ROW / threads;
     const uint32_t stage = DYNC_TENSOR_STAGE(pixels, outs, groups);
     const uint32_t warp_pixels = pixels * groups * 32 / threads, warps = pixels / warp_pixels;
     const uint32_t fragments = warp_pixels / 16, columns = outs / 8;
@@ -52,7 +53,8 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
      * not there is taken from the beginning, and zeroed when it is put down. */
     float4 next_x[MOST_X_LOADS], next_w[MOST_W_LOADS][MOST_WORD], sum[MOST_FRAGMENTS][MOST_COLUMNS];
     const uint32_t x_quad = t % quads * 4, x_row = t / quads, x_step = threads / quads;
-    const uint32_t w_word = t % DYNC_ROW, w_row = t / DYNC_ROW, w_step = threads / DYNC_ROW;
+    const uint32_t w_word = t % DYNC_TENSOR_ROW, w_row = t / DYNC_TENSOR_ROW,
+                   w_step = threads / DYNC_TENSOR_ROW;
     uint32_t image[MOST_X_LOADS];
     DYNC_UNROLL
     for (uint32_t l = 0; l < x_loads; l++)
@@ -88,18 +90,18 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
             }
         }
         if (k > 0) {
-            const float *own = use + group * (pixels + outs) * DYNC_ROW + lane % 4 * 4;
-            const float *own_x = own + (pixel + lane / 4) * DYNC_ROW;
-            const float *own_w = own + (pixels + lane / 4) * DYNC_ROW;
+            const float *own = use + group * (pixels + outs) * DYNC_TENSOR_ROW + lane % 4 * 4;
+            const float *own_x = own + (pixel + lane / 4) * DYNC_TENSOR_ROW;
+            const float *own_w = own + (pixels + lane / 4) * DYNC_TENSOR_ROW;
             word4 above[MOST_FRAGMENTS], below[MOST_FRAGMENTS];
             DYNC_UNROLL
             for (uint32_t f = 0; f < fragments; f++) {
-                above[f] = get_words(own_x + f * 16 * DYNC_ROW);
-                below[f] = get_words(own_x + (f * 16 + 8) * DYNC_ROW);
+                above[f] = get_words(own_x + f * 16 * DYNC_TENSOR_ROW);
+                below[f] = get_words(own_x + (f * 16 + 8) * DYNC_TENSOR_ROW);
             }
             DYNC_UNROLL
             for (uint32_t c = 0; c < columns; c++) {
-                const word4 w = get_words(own_w + c * 8 * DYNC_ROW);
+                const word4 w = get_words(own_w + c * 8 * DYNC_TENSOR_ROW);
                 DYNC_UNROLL
                 for (uint32_t j = 0; j < 4; j += 2) {
                     DYNC_UNROLL
@@ -120,7 +122,8 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
             const int there = first_pixel + p < a->pixels && i < a->in;
             if (a->gate != NULL)
                 next_x[l] *= gate4(a, there, image[l], i);
-            put_inputs((uint32_t *)fill + (of * (pixels + outs) + p) * DYNC_ROW + x_quad / word,
+            put_inputs((uint32_t *)fill + (of * (pixels + outs) + p) * DYNC_TENSOR_ROW +
+                           x_quad / word,
                        first4(next_x[l], there ? a->in - i : 0), precision);
         }
         DYNC_UNROLL
@@ -132,10 +135,10 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
             const float4 first = first4(next_w[l][0], count > 0 ? 4 : 0);
             const float4 second = first4(next_w[l][word - 1], count > 1 ? 4 : 0);
             uint32_t *to =
-                (uint32_t *)fill + (of * (pixels + outs) + pixels + o) * DYNC_ROW + w_word;
+                (uint32_t *)fill + (of * (pixels + outs) + pixels + o) * DYNC_TENSOR_ROW + w_word;
             DYNC_UNROLL
             for (uint32_t j = 0; j < 4; j++)
-                to[j * DYNC_ROW] =
+                to[j * DYNC_TENSOR_ROW] =
                     precision == DYNC_TF32 ? dync_tf32(first[j]) : dync_fp16(first[j], second[j]);
         }
         dync_barrier();
@@ -144,7 +147,7 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
         fill = used;
     }
 
-    const uint32_t sum_row = outs + DYNC_SUM_GAP;
+    const uint32_t sum_row = outs + DYNC_TENSOR_GAP;
     DYNC_UNROLL
     for (uint32_t f = 0; f < fragments; f++) {
         float *to =

@@ -638,7 +638,7 @@ static void all_tensor(check *c) {
     {{DYNC_ENTRY_tf32_##pixels##x##outs, DYNC_ENTRY_fp16_##pixels##x##outs},                       \
      pixels,                                                                                       \
      outs,                                                                                         \
-     (groups) * DYNC_ROW},
+     (groups) * DYNC_TENSOR_ROW},
         DYNC_TENSOR_TILES(DYNC_TILE)
 #undef DYNC_TILE
     };
