@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # check.sh: everything about the CUDA backend that needs no GPU. CC is the C compiler, the only thing it cannot do
-# without; what else is missing is skipped, aloud. About a minute.
+# without; what else is missing is skipped, aloud. Two minutes of a CPU.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 cc=${CC:-cc}
