@@ -322,7 +322,7 @@ static void ceilings(uint32_t number) {
     must_cuda(d->device_get(&device, (int)number), "the device");
     must_cuda(d->device_attribute(&processors, PROCESSORS, device), "its multiprocessors");
     must_cuda(d->device_attribute(&l2, L2_BYTES, device), "its second-level cache");
-    must_cuda(d->device_attribute(&capability, CU_ATTRIBUTE_CAPABILITY, device),
+    must_cuda(d->device_attribute(&capability, CU_ATTRIBUTE_CAPABILITY_MAJOR, device),
               "its compute capability");
     must_cuda(d->context_retain(&context, device), "its context");
     must_cuda(d->context_push(context), "its context");

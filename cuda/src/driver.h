@@ -13,7 +13,8 @@ typedef void *cu_handle;               /* context, module, function, stream, eve
 enum {
     CU_OUT_OF_MEMORY = 2,
     CU_ATTRIBUTE_INTEGRATED = 18,
-    CU_ATTRIBUTE_CAPABILITY = 75, /* its major number; the minor one is next */
+    CU_ATTRIBUTE_CAPABILITY_MAJOR = 75,
+    CU_ATTRIBUTE_CAPABILITY_MINOR = 76,
     CU_STREAM_NON_BLOCKING = 1,
     CU_CAPTURE_RELAXED = 2,
     CU_HOST_PORTABLE = 1,

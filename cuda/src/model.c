@@ -69,9 +69,9 @@ static dynofa_status check_precision(const cuda_driver *d, uint32_t number, cu_d
     int major = 0, minor = 0;
     if (precision == DYNC_FP32)
         return DYNOFA_OK;
-    cu_result r = d->device_attribute(&major, CU_ATTRIBUTE_CAPABILITY, device);
+    cu_result r = d->device_attribute(&major, CU_ATTRIBUTE_CAPABILITY_MAJOR, device);
     if (r == 0)
-        r = d->device_attribute(&minor, CU_ATTRIBUTE_CAPABILITY + 1, device);
+        r = d->device_attribute(&minor, CU_ATTRIBUTE_CAPABILITY_MINOR, device);
     if (r != 0)
         return cuda_failed(d, f, "asking the device", r);
     if (major < LEAST)
