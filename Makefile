@@ -66,8 +66,8 @@ install: ## install libdynofa, its header, pkg-config and CMake package; PREFIX,
 	cmake --build build/install --parallel 4
 	DESTDIR=$(DESTDIR) cmake --install build/install
 
-ptx: ## compile the CUDA kernels to cuda/ptx/dync.ptx, which is committed; needs clang-19, no toolkit
-	@cuda/ptx/generate.sh $(CURDIR)/cuda/ptx/dync.ptx || { [ $$? = 77 ] && echo "make ptx: no clang-19, whose text is committed" >&2; exit 2; }
+ptx: ## compile the CUDA kernels to cuda/ptx/*.ptx, which are committed; needs clang-19, no toolkit
+	@cuda/ptx/generate.sh cuda/ptx || { [ $$? = 77 ] && echo "make ptx: no clang-19, whose text is committed" >&2; exit 2; }
 
 fuzz-c: ## ten minutes of libFuzzer on the C reader of bundles
 	@native/tests/fuzz.sh 600

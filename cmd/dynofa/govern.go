@@ -191,13 +191,14 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 	return chosen, nil
 }
 
-// onGPU tells the engines on GPUs, and the number of the device.
-func onGPU(backend string) bool { return backend == "cuda" || strings.HasPrefix(backend, "cuda:") }
+// onGPU tells the engines on GPUs: cuda, cuda:1, cuda/tf32:1.
+func onGPU(backend string) bool { return strings.HasPrefix(backend, "cuda") }
 
-// device is the number of the GPU that one of the engines uses, as in cuda:1.
+// device is the number of the GPU that one of the engines uses.
 func (c *governCmd) device() int {
 	for _, backend := range c.Backend {
-		if n, err := strconv.Atoi(strings.TrimPrefix(backend, "cuda:")); err == nil {
+		if _, number, found := strings.Cut(backend, ":"); found && onGPU(backend) {
+			n, _ := strconv.Atoi(number) // opening the engine refuses what is no number
 			return n
 		}
 	}

@@ -4,8 +4,9 @@
  * run after one. Then each level in batches, one launch a batch, and what it takes to prepare a
  * configured sub-network.
  *
- * bench ceilings BACKEND: what the device can do, measured: a copy within its memory, and chains of
- * float32 fused multiply-adds. */
+ * bench ceilings BACKEND: what the device can do, measured: a copy within its memory, chains of
+ * float32 fused multiply-adds, and, where there are tensor cores for them, of products of tf32 and
+ * of halves. */
 #define _GNU_SOURCE
 
 #include <dlfcn.h>
@@ -232,6 +233,40 @@ static const char peak[] =
                                   SUM) "setp.eq.f32 %p1, %f9, 0fC9742400;\n"
                                        "@%p1 st.global.f32 [%d0], %f9;\nret;\n}\n";
 
+/* The same on tensor cores, with eight products of a warp: an instruction mma.sync, and one that
+ * makes a word of its factors of the seed. */
+typedef struct tensor_peak {
+    const char *multiply, *convert;
+    double inputs; /* that a product sums over */
+} tensor_peak;
+
+static const tensor_peak tf32_peak = {"m16n8k8.row.col.f32.tf32.tf32.f32",
+                                      "cvt.rna.tf32.f32 %b, %f8;", 8};
+static const tensor_peak fp16_peak = {"m16n8k16.row.col.f32.f16.f16.f32",
+                                      "cvt.rn.f16x2.f32 %b, %f8, %f8;", 16};
+
+static void write_peak(FILE *to, const tensor_peak *p) {
+    fputs(".version 7.0\n.target sm_80\n.address_size 64\n"
+          ".visible .entry peak(.param .u64 out, .param .f32 seed) {\n"
+          ".reg .f32 %f<16>;\n.reg .f32 %s<32>;\n.reg .b32 %b;\n.reg .u32 %r<4>;\n"
+          ".reg .u64 %d<2>;\n.reg .pred %p<3>;\n"
+          "ld.param.u64 %d0, [out];\nld.param.f32 %f8, [seed];\nmov.f32 %f9, %f8;\n",
+          to);
+    fprintf(to, "%s\n", p->convert);
+    for (int i = 0; i < 4 * CHAINS; i++) /* each begins with another number, or they were one */
+        fprintf(to, "cvt.rn.f32.u32 %%s%d, %d;\n", i, i);
+    fputs("mov.u32 %r0, 0;\nloop:\n", to);
+    for (int i = 0; i < 4 * CHAINS; i += 4)
+        fprintf(to,
+                "mma.sync.aligned.%s {%%s%d, %%s%d, %%s%d, %%s%d}, {%%b, %%b, %%b, %%b}, "
+                "{%%b, %%b}, {%%s%d, %%s%d, %%s%d, %%s%d};\n",
+                p->multiply, i, i + 1, i + 2, i + 3, i, i + 1, i + 2, i + 3);
+    fprintf(to, "add.u32 %%r0, %%r0, 1;\nsetp.lt.u32 %%p0, %%r0, %d;\n@%%p0 bra loop;\n", TIMES);
+    for (int i = 0; i < 4 * CHAINS; i++)
+        fprintf(to, "add.f32 %%f9, %%f9, %%s%d;\n", i);
+    fputs("setp.eq.f32 %p1, %f9, 0fC9742400;\n@%p1 st.global.f32 [%d0], %f9;\nret;\n}\n", to);
+}
+
 static const cuda_driver *driver;
 
 static void must_cuda(cu_result r, const char *what) {
@@ -264,15 +299,54 @@ static void stop(clock_pair *c) {
         c->best = ms;
 }
 
+enum { REPEAT = 20 };
+
+/* The best rate of a kernel that does so many operations a thread, in GFLOP/s. */
+static double rate(const char *text, double operations, unsigned blocks, cu_pointer memory,
+                   clock_pair clock) {
+    const cuda_driver *d = driver;
+    cu_handle module, function;
+    must_cuda(d->module_load(&module, text, 0, NULL, NULL), "compiling a peak");
+    must_cuda(d->module_function(&function, module, "peak"), "a peak");
+    for (int i = 0; i < REPEAT; i++) {
+        float seed = 0.5F;
+        void *args[] = {&memory, &seed};
+        start(&clock);
+        must_cuda(d->launch(function, blocks, 1, 1, THREADS, 1, 1, 0, clock.stream, args, NULL),
+                  "a peak");
+        stop(&clock);
+    }
+    d->module_unload(module);
+    return operations * THREADS * blocks / clock.best * 1e-6;
+}
+
+static double tensor_rate(const tensor_peak *p, unsigned blocks, cu_pointer memory,
+                          clock_pair clock) {
+    char *text = NULL;
+    size_t size;
+    FILE *to = open_memstream(&text, &size);
+    if (to == NULL) {
+        perror("bench");
+        exit(1);
+    }
+    write_peak(to, p);
+    fclose(to);
+    /* 16 x 8 sums of a warp, of 32 threads. */
+    double found =
+        rate(text, 2.0 * CHAINS * TIMES * 16 * 8 / 32 * p->inputs, blocks, memory, clock);
+    free(text);
+    return found;
+}
+
 static void ceilings(uint32_t number) {
-    enum { REPEAT = 20, PROCESSORS = 16, L2_BYTES = 38 };
+    enum { PROCESSORS = 16, L2_BYTES = 38, TENSOR_CORES = 8 };
     const size_t half = (size_t)128 << 20;
     failure f;
     cu_device device;
-    cu_handle context, module, function;
+    cu_handle context;
     cu_pointer memory = 0;
     copy_call copy = NULL;
-    int processors = 0, l2 = 0;
+    int processors = 0, l2 = 0, capability = 0;
     driver = cuda_driver_get(&f);
     if (driver == NULL) {
         fprintf(stderr, "bench: %s\n", f.text);
@@ -289,36 +363,34 @@ static void ceilings(uint32_t number) {
     must_cuda(d->device_get(&device, (int)number), "the device");
     must_cuda(d->device_attribute(&processors, PROCESSORS, device), "its multiprocessors");
     must_cuda(d->device_attribute(&l2, L2_BYTES, device), "its second-level cache");
+    must_cuda(d->device_attribute(&capability, CU_ATTRIBUTE_CAPABILITY_MAJOR, device),
+              "its compute capability");
     must_cuda(d->context_retain(&context, device), "its context");
     must_cuda(d->context_push(context), "its context");
-    clock_pair copies = {0};
-    must_cuda(d->stream_create(&copies.stream, CU_STREAM_NON_BLOCKING, 0), "a stream");
-    must_cuda(d->event_create(&copies.from, 0), "an event");
-    must_cuda(d->event_create(&copies.to, 0), "an event");
-    clock_pair sums = copies;
+    clock_pair clock = {0};
+    must_cuda(d->stream_create(&clock.stream, CU_STREAM_NON_BLOCKING, 0), "a stream");
+    must_cuda(d->event_create(&clock.from, 0), "an event");
+    must_cuda(d->event_create(&clock.to, 0), "an event");
     must_cuda(d->memory_alloc(&memory, 2 * half), "memory");
-    must_cuda(d->module_load(&module, peak, 0, NULL, NULL), "compiling the peak");
-    must_cuda(d->module_function(&function, module, "peak"), "the peak");
     const unsigned blocks = BLOCKS * (unsigned)processors;
-    for (int i = 0; i < REPEAT; i++) {
-        float seed = 0.5F;
-        void *args[] = {&memory, &seed};
-        start(&sums);
-        must_cuda(d->launch(function, blocks, 1, 1, THREADS, 1, 1, 0, sums.stream, args, NULL),
-                  "the peak");
-        stop(&sums);
-        start(&copies);
-        must_cuda(copy(memory + half, memory, half, copies.stream), "copying");
-        stop(&copies);
+    const double fma = rate(peak, 2.0 * CHAINS * TIMES, blocks, memory, clock);
+    double tf32 = 0, fp16 = 0;
+    if (capability >= TENSOR_CORES) {
+        tf32 = tensor_rate(&tf32_peak, blocks, memory, clock);
+        fp16 = tensor_rate(&fp16_peak, blocks, memory, clock);
     }
-    printf("{\"multiprocessors\":%d,\"l2_bytes\":%d,\"copy_gb_s\":%.1f,\"fma_gflops\":%.0f}\n",
-           processors, l2, 2 * (double)half / copies.best * 1e-6,
-           2.0 * CHAINS * TIMES * THREADS * blocks / sums.best * 1e-6);
+    for (int i = 0; i < REPEAT; i++) {
+        start(&clock);
+        must_cuda(copy(memory + half, memory, half, clock.stream), "copying");
+        stop(&clock);
+    }
+    printf("{\"multiprocessors\":%d,\"l2_bytes\":%d,\"copy_gb_s\":%.1f,\"fma_gflops\":%.0f,",
+           processors, l2, 2 * (double)half / clock.best * 1e-6, fma);
+    printf("\"tf32_gflops\":%.0f,\"fp16_gflops\":%.0f}\n", tf32, fp16);
     d->memory_free(memory);
-    d->module_unload(module);
-    d->event_destroy(copies.from);
-    d->event_destroy(copies.to);
-    d->stream_destroy(copies.stream);
+    d->event_destroy(clock.from);
+    d->event_destroy(clock.to);
+    d->stream_destroy(clock.stream);
     cuda_leave(d);
     d->context_release(device);
 }

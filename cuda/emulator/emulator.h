@@ -1,6 +1,6 @@
 /* Runs the kernels of the .cu files, as they are, on the host: a fibre for each thread of a block,
- * which runs until a barrier. Threads of a block, and blocks, run in a given order: a kernel that
- * gives other bits in another order has a race. One launch at a time. */
+ * which runs until a barrier, of the block or of its warp. Threads of a block, and blocks, run in a
+ * given order: a kernel that gives other bits in another order has a race. One launch at a time. */
 #ifndef EMULATOR_H
 #define EMULATOR_H
 
@@ -16,6 +16,24 @@ extern emulator_thread emulator_now;
 
 /* Waits for the other threads of the block, which have to wait at the same line. */
 void emulator_barrier(int line);
+
+/* Tensor cores. A number as tf32, the upper 19 bits of a word, and as the bits of a half. */
+uint32_t emulator_tf32(float v);
+uint32_t emulator_fp16(float v);
+
+/* What a lane holds of sum + a * b, a [16][8], b [8][8] of tf32 or, with halves, a [16][16], b
+ * [16][8].
+ */
+typedef struct emulator_fragments {
+    int halves;
+    float sum[4];
+    uint32_t a[4], b[2];
+} emulator_fragments;
+
+/* Puts the product into f->sum once all lanes of the warp are at that line. Products are exact,
+ * sums are float32, in the order of the inputs. A word of tf32 that was not rounded to it counts as
+ * NaN. */
+void emulator_mma(int line, emulator_fragments *f);
 
 /* A kernel of cuda.inc. */
 typedef struct emulator_kernel {

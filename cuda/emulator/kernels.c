@@ -13,7 +13,7 @@ enum {
     pointers_of_dense = offsetof(dync_dense_args, n) / sizeof(void *),
 };
 
-#define DYNC_KERNEL(op, name)                                                                      \
+#define DYNC_KERNEL(op, name, precision)                                                           \
     void dync_##name(dync_##op##_args a);                                                          \
     static void call_##name(const void *args) {                                                    \
         dync_##name(*(const dync_##op##_args *)args);                                              \
@@ -22,7 +22,7 @@ enum {
 #undef DYNC_KERNEL
 
 static const emulator_kernel kernels[] = {
-#define DYNC_KERNEL(op, name)                                                                      \
+#define DYNC_KERNEL(op, name, precision)                                                           \
     {"dync_" #name, call_##name, sizeof(dync_##op##_args), pointers_of_##op},
 #include "cuda.inc"
 #undef DYNC_KERNEL

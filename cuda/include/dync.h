@@ -24,11 +24,15 @@
 #include "dynk.h"
 
 typedef enum dync_entry {
-#define DYNC_KERNEL(op, name) DYNC_ENTRY_##name,
+#define DYNC_KERNEL(op, name, precision) DYNC_ENTRY_##name,
 #include "cuda.inc"
 #undef DYNC_KERNEL
     DYNC_ENTRIES
 } dync_entry;
+
+/* How pointwise convolutions multiply: in float32, or with factors rounded to tf32 or to halves on
+ * tensor cores, which multiply exactly and sum in float32. */
+typedef enum dync_precision { DYNC_FP32, DYNC_TF32, DYNC_FP16, DYNC_ALL } dync_precision;
 
 /* A launch: the arguments of cuLaunchKernel. `shared` is dynamic shared memory in bytes, below the
  * 48 KiB that need no cuFuncSetAttribute. */
@@ -93,6 +97,18 @@ typedef struct dync_pointwise_args {
 #define DYNC_POINTWISE_STAGE(pixels, outs, inputs)                                                 \
     (DYNC_POINTWISE_X(pixels, inputs) + DYNC_POINTWISE_W(outs, inputs))
 
+/* The same on tensor cores. A block keeps DYNC_TENSOR_ROW words of each pixel and each output for a
+ * group in shared memory at a time, twice: a word is a number of tf32 or two halves. Rows are
+ * without a gap: eight threads read two of them, that is every bank once. Sums of a pixel are
+ * `outs` and a gap of 8 floats, so that sixteen threads, of four pixels, write to every bank once.
+ */
+#define DYNC_TENSOR_TILES(TILE)                                                                    \
+    TILE(128, 32, 1, 128)                                                                          \
+    TILE(32, 32, 4, 256)                                                                           \
+    TILE(16, 16, 8, 256)
+enum { DYNC_TENSOR_ROW = 16, DYNC_TENSOR_GAP = 8 };
+#define DYNC_TENSOR_STAGE(pixels, outs, groups) ((groups) * ((pixels) + (outs)) * DYNC_TENSOR_ROW)
+
 /* Blocks that make a larger tile worth its better use of shared memory: some for each
  * multiprocessor of a small device, and a good part of a large one. */
 enum { DYNC_ENOUGH_BLOCKS = 48 };
@@ -100,26 +116,40 @@ enum { DYNC_ENOUGH_BLOCKS = 48 };
 /* The launch with the tile of one of the pointwise entries. */
 static inline dync_launch dync_pointwise_tiled(const dync_pointwise_args *a, dync_entry entry) {
     dync_launch l = {entry, {0, 0, 1}, 0, 0};
+    uint32_t stages = 0, sums = 0;
 #define DYNC_TILE(pixel, outs, groups, inputs, count)                                              \
     if (entry == DYNC_ENTRY_pointwise_##pixel##x##outs) {                                          \
-        const uint32_t stages = 2 * DYNC_POINTWISE_STAGE(pixel, outs, inputs);                     \
-        const uint32_t sums = (groups) > 1 ? (groups) * (pixel) * (outs) : 0;                      \
+        stages = 2 * DYNC_POINTWISE_STAGE(pixel, outs, inputs);                                    \
+        sums = (groups) > 1 ? (groups) * (pixel) * (outs) : 0;                                     \
         l.grid[0] = dync_ceil_div(a->pixels, pixel);                                               \
         l.grid[1] = dync_ceil_div(a->out, outs);                                                   \
         l.threads = count;                                                                         \
-        l.shared = (stages > sums ? stages : sums) * (uint32_t)sizeof(float);                      \
     }
     DYNC_POINTWISE_TILES(DYNC_TILE)
 #undef DYNC_TILE
+#define DYNC_TILE(pixel, outs, groups, count)                                                      \
+    if (entry == DYNC_ENTRY_tf32_##pixel##x##outs || entry == DYNC_ENTRY_fp16_##pixel##x##outs) {  \
+        stages = 2 * DYNC_TENSOR_STAGE(pixel, outs, groups);                                       \
+        sums = (groups) * (pixel) * ((outs) + DYNC_TENSOR_GAP);                                    \
+        l.grid[0] = dync_ceil_div(a->pixels, pixel);                                               \
+        l.grid[1] = dync_ceil_div(a->out, outs);                                                   \
+        l.threads = count;                                                                         \
+    }
+    DYNC_TENSOR_TILES(DYNC_TILE)
+#undef DYNC_TILE
+    l.shared = (stages > sums ? stages : sums) * (uint32_t)sizeof(float);
     return l;
 }
 
-static inline dync_launch dync_pointwise_launch(const dync_pointwise_args *a) {
-    dync_launch l = dync_pointwise_tiled(a, DYNC_ENTRY_pointwise_128x32);
-    if (l.grid[0] * l.grid[1] < DYNC_ENOUGH_BLOCKS)
-        l = dync_pointwise_tiled(a, DYNC_ENTRY_pointwise_32x32);
-    if (l.grid[0] * l.grid[1] < DYNC_ENOUGH_BLOCKS)
-        l = dync_pointwise_tiled(a, DYNC_ENTRY_pointwise_16x16);
+static inline dync_launch dync_pointwise_launch(const dync_pointwise_args *a,
+                                                dync_precision precision) {
+    static const dync_entry tiles[][3] = {
+        {DYNC_ENTRY_pointwise_128x32, DYNC_ENTRY_pointwise_32x32, DYNC_ENTRY_pointwise_16x16},
+        {DYNC_ENTRY_tf32_128x32, DYNC_ENTRY_tf32_32x32, DYNC_ENTRY_tf32_16x16},
+        {DYNC_ENTRY_fp16_128x32, DYNC_ENTRY_fp16_32x32, DYNC_ENTRY_fp16_16x16}};
+    dync_launch l = dync_pointwise_tiled(a, tiles[precision][0]);
+    for (int i = 1; i < 3 && l.grid[0] * l.grid[1] < DYNC_ENOUGH_BLOCKS; i++)
+        l = dync_pointwise_tiled(a, tiles[precision][i]);
     return l;
 }
 

@@ -4,6 +4,7 @@
  *
  * What device.h defines
  *   DYNC_ENTRY(threads)      before `void dync_<name>(const dync_<op>_args a)`
+ *   DYNC_ENTRY_BLOCKS(threads, blocks)   the same, with registers for so many blocks at a time
  *   DYNC_INLINE              before every other function
  *   DYNC_UNROLL              before a loop that has to be unrolled: one that indexes registers
  *   DYNC_ROLL                before a loop that should not be
@@ -11,6 +12,13 @@
  *   dync_shared              float *, the dynamic shared memory of the block
  *   dync_barrier()           of all threads of the block, so never in divergent code
  *   dync_load(p), dync_load4(p)  what no thread writes while the kernel runs
+ *   dync_tf32(v), dync_fp16(v, w)    a number rounded to tf32, two to halves, the first in the low
+ *                            bits: a word of a fragment. Nearest; halfway tf32 goes away from zero,
+ *                            fp16 to even
+ *   dync_mma_tf32(sum, a, b0, b1), dync_mma_fp16(...)   sum plus a product of the warp's fragments,
+ *                            on tensor cores: mma.sync m16n8k8 and m16n8k16 of PTX, which says what
+ *                            of the matrices a lane holds. Of all threads of the warp, so never in
+ *                            divergent code either
  *
  * Kernels have no libdevice and no exp or division by a constant that would need one. fmaf is
  * written where it is meant; nothing else is fused. */
@@ -94,6 +102,25 @@ static DYNC_INLINE float4 activate4(float4 v, uint32_t act) {
 
 static DYNC_INLINE uint32_t least(uint32_t a, uint32_t b) {
     return a < b ? a : b;
+}
+
+/* ---- What both kinds of pointwise kernels begin and end with ----------------------------------*/
+
+/* The gates of inputs k to k+3. */
+static DYNC_INLINE float4 gate4(const dync_pointwise_args *a, int there, uint32_t image,
+                                uint32_t k) {
+    return dync_load4(a->gate + (there ? (size_t)image * a->gate_image + k : 0));
+}
+
+/* Outputs o to o+3 of pixel p, if they are there. */
+static DYNC_INLINE void finish(const dync_pointwise_args *a, uint32_t p, uint32_t o, float4 sum) {
+    if (p >= a->pixels || o >= a->out)
+        return;
+    float4 y = fma4(dync_load4(a->scale + o), sum, dync_load4(a->shift + o));
+    y = activate4(y, a->act);
+    if (a->residual != NULL)
+        y += dync_load4(a->residual + (size_t)p * a->r_pix + o);
+    store4(a->y + (size_t)p * a->y_pix + o, y, a->out - o);
 }
 
 #endif

@@ -11,22 +11,6 @@
 
 enum { MOST_PIXELS = 8, MOST_LOADS = 4 };
 
-static DYNC_INLINE void finish(const dync_pointwise_args *a, uint32_t p, uint32_t o, float4 sum) {
-    if (p >= a->pixels || o >= a->out)
-        return;
-    float4 y = fma4(dync_load4(a->scale + o), sum, dync_load4(a->shift + o));
-    y = activate4(y, a->act);
-    if (a->residual != NULL)
-        y += dync_load4(a->residual + (size_t)p * a->r_pix + o);
-    store4(a->y + (size_t)p * a->y_pix + o, y, a->out - o);
-}
-
-/* The gates of inputs k to k+3. */
-static DYNC_INLINE float4 gate4(const dync_pointwise_args *a, int there, uint32_t image,
-                                uint32_t k) {
-    return dync_load4(a->gate + (there ? (size_t)image * a->gate_image + k : 0));
-}
-
 /* All but `a` are constants where it is used. */
 static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t pixels,
                                   const uint32_t outs, const uint32_t groups, const uint32_t inputs,

@@ -16,7 +16,9 @@ typedef struct mirror {
 typedef struct cuda_model {
     const cuda_driver *d;
     cu_device device;
-    cu_handle context, module, function[DYNC_ENTRIES];
+    dync_precision precision;
+    /* module[1], with the entries for tensor cores, only where the precision needs them. */
+    cu_handle context, module[2], function[DYNC_ENTRIES];
     bool integrated; /* shares its memory with the host */
     int capability;  /* 10 * major + minor */
     char name[256];
@@ -30,7 +32,7 @@ static inline dynofa_status cuda_enter(const cuda_model *m, failure *f) {
 }
 
 /* The name of the entry point of a kernel. */
-const char *dynofa_internal_cuda_entry(uint32_t i);
+const char *dynofa_internal_cuda_entry(dync_entry i);
 
 dynofa_status dynofa_internal_cuda_session_new(dynofa_session *s, const subnet *largest,
                                                failure *f);

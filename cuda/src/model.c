@@ -4,23 +4,40 @@
 #include "engine.h"
 
 /* The kernels as the driver compiles them for its device. */
-__asm__(".section .rodata\n"
-        ".balign 16\n"
-        ".local dynofa_internal_cuda_ptx\n"
-        "dynofa_internal_cuda_ptx:\n"
-        ".incbin \"dync.ptx\"\n"
-        ".byte 0\n"
-        ".text\n");
+#define EMBED(symbol, file)                                                                        \
+    __asm__(".section .rodata\n"                                                                   \
+            ".balign 16\n"                                                                         \
+            ".local " symbol "\n" symbol ":\n"                                                     \
+            ".incbin \"" file "\"\n"                                                               \
+            ".byte 0\n"                                                                            \
+            ".text\n")
+EMBED("dynofa_internal_cuda_ptx", "dync.ptx");
+EMBED("dynofa_internal_cuda_ptx_sm80", "dync_sm80.ptx");
 extern const char ptx[] __asm__("dynofa_internal_cuda_ptx");
+extern const char ptx_sm80[] __asm__("dynofa_internal_cuda_ptx_sm80");
 
-static const char *const entries[DYNC_ENTRIES] = {
-#define DYNC_KERNEL(op, name) "dync_" #name,
+static const struct {
+    const char *name;
+    dync_precision precision; /* of the models that call it */
+} entries[DYNC_ENTRIES] = {
+#define DYNC_KERNEL(op, name, precision) {"dync_" #name, DYNC_##precision},
 #include "cuda.inc"
 #undef DYNC_KERNEL
 };
 
-const char *cuda_entry(uint32_t i) {
-    return i < DYNC_ENTRIES ? entries[i] : NULL;
+const char *cuda_entry(dync_entry i) {
+    return entries[i].name;
+}
+
+static bool calls(dync_precision precision, uint32_t i) {
+    return entries[i].precision == DYNC_ALL || entries[i].precision == precision;
+}
+
+static const char *nth_called(dync_precision precision, uint32_t n) {
+    for (uint32_t i = 0; i < DYNC_ENTRIES; i++)
+        if (calls(precision, i) && n-- == 0)
+            return entries[i].name;
+    return NULL;
 }
 
 dynofa_status cuda_alloc(const cuda_driver *d, cu_pointer *at, size_t bytes, const char *what,
@@ -44,27 +61,62 @@ static dynofa_status find_device(const cuda_driver *d, uint32_t number, cu_devic
     return cuda_check(d, f, "finding the device", d->device_get(device, (int)number));
 }
 
-static dynofa_status check(uint32_t number, failure *f) {
-    const cuda_driver *d = cuda_driver_get(f);
-    cu_device device;
-    return d == NULL ? DYNOFA_E_DEVICE : find_device(d, number, &device, f);
+/* Whether the device has tensor cores that the precision needs. */
+static dynofa_status check_precision(const cuda_driver *d, uint32_t number, cu_device device,
+                                     dync_precision precision, failure *f) {
+    enum { LEAST = 8 };
+    int major = 0, minor = 0;
+    if (precision == DYNC_FP32)
+        return DYNOFA_OK;
+    cu_result r = d->device_attribute(&major, CU_ATTRIBUTE_CAPABILITY_MAJOR, device);
+    if (r == 0)
+        r = d->device_attribute(&minor, CU_ATTRIBUTE_CAPABILITY_MINOR, device);
+    if (r != 0)
+        return cuda_failed(d, f, "asking the device", r);
+    if (major < LEAST)
+        return fail(f, DYNOFA_E_DEVICE,
+                    "CUDA device %u has compute capability %d.%d, %s needs tensor cores of %d.0 or "
+                    "newer",
+                    (unsigned)number, major, minor, precision == DYNC_TF32 ? "tf32" : "fp16",
+                    LEAST);
+    return DYNOFA_OK;
 }
 
-static dynofa_status load_kernels(cuda_model *c, failure *f) {
+static dynofa_status check(uint32_t number, dync_precision precision, failure *f) {
+    const cuda_driver *d = cuda_driver_get(f);
+    cu_device device;
+    if (d == NULL)
+        return DYNOFA_E_DEVICE;
+    dynofa_status status = find_device(d, number, &device, f);
+    return status != DYNOFA_OK ? status : check_precision(d, number, device, precision, f);
+}
+
+static dynofa_status load_module(cuda_model *c, cu_handle *module, const char *text, failure *f) {
     char log[200] = "";
     int options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
     void *values[] = {log, (void *)sizeof log};
-    cu_result r = c->d->module_load(&c->module, ptx, 2, options, values);
-    if (r != 0) {
-        c->module = NULL;
-        char what[sizeof log + 40];
-        snprintf(what, sizeof what, "compiling the kernels (%.90s)", log);
-        return cuda_failed(c->d, f, what, r);
+    cu_result r = c->d->module_load(module, text, 2, options, values);
+    if (r == 0)
+        return DYNOFA_OK;
+    *module = NULL;
+    char what[sizeof log + 40];
+    snprintf(what, sizeof what, "compiling the kernels (%.90s)", log);
+    return cuda_failed(c->d, f, what, r);
+}
+
+static dynofa_status load_kernels(cuda_model *c, failure *f) {
+    dynofa_status status = load_module(c, &c->module[0], ptx, f);
+    if (status == DYNOFA_OK && c->precision != DYNC_FP32)
+        status = load_module(c, &c->module[1], ptx_sm80, f);
+    for (uint32_t i = 0; i < DYNC_ENTRIES && status == DYNOFA_OK; i++) {
+        if (!calls(c->precision, i))
+            continue;
+        const bool tensor = entries[i].precision == DYNC_TF32 || entries[i].precision == DYNC_FP16;
+        cu_result r = c->d->module_function(&c->function[i], c->module[tensor], entries[i].name);
+        if (r != 0)
+            status = cuda_failed(c->d, f, entries[i].name, r);
     }
-    for (uint32_t i = 0; i < DYNC_ENTRIES; i++)
-        if ((r = c->d->module_function(&c->function[i], c->module, entries[i])) != 0)
-            return cuda_failed(c->d, f, entries[i], r);
-    return DYNOFA_OK;
+    return status;
 }
 
 static dynofa_status copy(cuda_model *c, mirror *to, const void *from, size_t bytes,
@@ -110,7 +162,7 @@ static void describe(const dynofa_model *m, dynofa_model_info *info) {
     info->device_capability = (uint32_t)c->capability;
 }
 
-static dynofa_status open(dynofa_model *m, uint32_t number, failure *f) {
+static dynofa_status open(dynofa_model *m, uint32_t number, dync_precision precision, failure *f) {
     const cuda_driver *d = cuda_driver_get(f);
     if (d == NULL)
         return DYNOFA_E_DEVICE;
@@ -119,7 +171,10 @@ static dynofa_status open(dynofa_model *m, uint32_t number, failure *f) {
         return fail(f, DYNOFA_E_MEMORY, "no memory for a model on a device, %zu bytes", sizeof *c);
     m->remote = c;
     c->d = d;
+    c->precision = precision;
     dynofa_status status = find_device(d, number, &c->device, f);
+    if (status == DYNOFA_OK)
+        status = check_precision(d, number, c->device, precision, f);
     if (status != DYNOFA_OK)
         return status;
     status = cuda_check(d, f, "asking the device", ask_device(c));
@@ -147,8 +202,9 @@ static void close(dynofa_model *m) {
             d->memory_free(c->library.device);
         if (c->weights.device != 0)
             d->memory_free(c->weights.device);
-        if (c->module != NULL)
-            d->module_unload(c->module);
+        for (int i = 0; i < 2; i++)
+            if (c->module[i] != NULL)
+                d->module_unload(c->module[i]);
         cuda_leave(d);
     }
     if (c->context != NULL)
@@ -156,17 +212,31 @@ static void close(dynofa_model *m) {
     memory_free(&m->mem, c, sizeof *c);
 }
 
-extern const backend dynofa_internal_cuda;
-const backend dynofa_internal_cuda = {
-    .name = "cuda",
-    .check = check,
-    .open = open,
-    .close = close,
-    .kernel = cuda_entry,
-    .describe = describe,
-    .session_new = cuda_session_new,
-    .session_free = cuda_session_free,
-    .upload_given = cuda_upload_given,
-    .prepare = cuda_prepare,
-    .run = cuda_run,
-};
+/* A backend for each precision. */
+#define BACKEND(of, text, value)                                                                   \
+    static dynofa_status check_##value(uint32_t number, failure *f) {                              \
+        return check(number, DYNC_##value, f);                                                     \
+    }                                                                                              \
+    static dynofa_status open_##value(dynofa_model *m, uint32_t number, failure *f) {              \
+        return open(m, number, DYNC_##value, f);                                                   \
+    }                                                                                              \
+    static const char *kernel_##value(uint32_t i) {                                                \
+        return nth_called(DYNC_##value, i);                                                        \
+    }                                                                                              \
+    extern const backend of;                                                                       \
+    const backend of = {                                                                           \
+        .name = text,                                                                              \
+        .check = check_##value,                                                                    \
+        .open = open_##value,                                                                      \
+        .close = close,                                                                            \
+        .kernel = kernel_##value,                                                                  \
+        .describe = describe,                                                                      \
+        .session_new = cuda_session_new,                                                           \
+        .session_free = cuda_session_free,                                                         \
+        .upload_given = cuda_upload_given,                                                         \
+        .prepare = cuda_prepare,                                                                   \
+        .run = cuda_run,                                                                           \
+    };
+BACKEND(dynofa_internal_cuda, "cuda", FP32)
+BACKEND(dynofa_internal_cuda_tf32, "cuda/tf32", TF32)
+BACKEND(dynofa_internal_cuda_fp16, "cuda/fp16", FP16)

@@ -121,7 +121,7 @@ static void pointwise(issue *i, const float *x, const matrix *weight, affine nor
         .gate_image = (uint32_t)map_pixel(in),
         .act = act,
     };
-    launch(i, dync_pointwise_launch(&a), &a);
+    launch(i, dync_pointwise_launch(&a, i->c->m->precision), &a);
 }
 
 /* What a dense layer reads and writes; vectors of images lie map_pixel apart, if nothing else is

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # check.sh: everything about the CUDA backend that needs no GPU. CC is the C compiler, the only thing it cannot do
-# without; what else is missing is skipped, aloud. About a minute.
+# without; what else is missing is skipped, aloud. Two minutes of a CPU.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit
 cc=${CC:-cc}
@@ -13,11 +13,11 @@ fail() { echo "FAIL $*"; exit 1; }
 kernels=()
 for source in cuda/*/*.cu; do
     kernel=$(basename "$source" .cu)
-    [ "$kernel" = dync ] || kernels+=("$kernel") # ptx/dync.cu is all of them again
+    [[ $source = cuda/ptx/* ]] || kernels+=("$kernel") # all of them again
 done
 includes=(-Icuda/emulator -Icuda/include -Ikernels/include)
 warnings=(-Wall -Wextra -Wpedantic -Werror)
-sources=(cuda/tests/checkcuda.c cuda/emulator/{emulator,fibre,kernels}.c kernels/ref/*_ref.c kernels/ref/ref.c
+sources=(cuda/tests/checkcuda.c cuda/emulator/{emulator,fibre,kernels,tensor}.c kernels/ref/*_ref.c kernels/ref/ref.c
     kernels/dispatch/dispatch.c kernels/tests/{harness,peak}.c)
 # The reference alone, and fmaf as an instruction where there is one.
 without=(-DDYNK_WITHOUT_AVX2 -DDYNK_WITHOUT_AVX512 -DDYNK_WITHOUT_NEON)
@@ -107,7 +107,7 @@ mutant depthwise "outputs behind the row" 's/if (left + col + o >= out)/if (0)/'
 mutant depthwise "pixel of the next square" 's/left \* stride + pixel % side/left * stride + pixel % side + 1/'
 mutant depthwise "strip left out of the sums" 's/uint32_t s = 1;/uint32_t s = 2;/'
 mutant pointwise "weight off by one" 's/(i + j) \* DYNK_PANEL/(i + j + 1) * DYNK_PANEL/'
-mutant pointwise "gate of the first image" 's/(size_t)image \* a->gate_image/(size_t)0/'
+mutant pointwise "gate of the first image" 's/gate4(a, there, image\[l\]/gate4(a, there, 0/'
 mutant pointwise "inputs behind the last" 's/there ? a->in - k - x_k : 0/there ? 4 : 0/'
 mutant pointwise "pixels not bounded" 's/p < a->pixels && k/1 \&\& k/'
 mutant pointwise "panels not bounded" 's/panel \* DYNK_PANEL < a->out && k/1 \&\& k/'
@@ -115,36 +115,67 @@ mutant pointwise "a group left out" 's/uint32_t g = 1;/uint32_t g = 2;/'
 mutant stem "last row taken for padding" 's/i <= a.side/i < a.side/'
 mutant stem "barrier in divergent code" 's/^    dync_barrier();/    if (image >= a.n) return; dync_barrier();/'
 mutant stem "channels not bounded" 's/if (o >= a.channels)/if (0)/'
+mutant tensor "row of a fragment off by one" 's/(pixel + lane \/ 4) \* DYNC_TENSOR_ROW/(pixel + lane \/ 4 + 1) * DYNC_TENSOR_ROW/'
+mutant tensor "column of a fragment off by one" 's/(pixels + lane \/ 4) \* DYNC_TENSOR_ROW/(pixels + (lane + 4) \/ 4) * DYNC_TENSOR_ROW/'
+mutant tensor "upper and lower rows exchanged" 's/{above\[f\]\[j\], below\[f\]\[j\],/{below[f][j], above[f][j],/'
+mutant tensor "words of a fragment exchanged" 's/w\[j\], w\[j + 1\]/w[j + 1], w[j]/'
+mutant tensor "half of the words left out" 's/j < 4; j += 2/j < 2; j += 2/'
+mutant tensor "sum in the next column" 's/lane % 4 \* 2;/(lane + 1) % 4 * 2;/'
+mutant tensor "sums of the lower rows" 's/to\[8 \* sum_row + c \* 8\]/to[7 * sum_row + c * 8]/'
+mutant tensor "x not rounded" 's/{dync_tf32(v\[0\])/{((word4)v)[0]/'
+mutant tensor "weights not rounded" 's/dync_tf32(first\[j\])/((word4)first)[j]/'
+mutant tensor "x cut off, not rounded" 's/{dync_tf32(v\[0\])/{((word4)v)[0] \& ~0x1FFFU/'
+mutant tensor "inputs of a half exchanged" 's/dync_fp16(v\[0\], v\[1\])/dync_fp16(v[1], v[0])/'
+mutant tensor "weights of one half twice" 's/dync_fp16(first\[j\], second\[j\])/dync_fp16(first[j], first[j])/'
+mutant tensor "gate of the first image" 's/gate4(a, there, image\[l\]/gate4(a, there, 0/'
+mutant tensor "inputs behind the last" 's/there ? a->in - i : 0/there ? 4 : 0/'
+mutant tensor "weight behind the last" 's/count > 1 ? 4 : 0/count > 0 ? 4 : 0/'
+mutant tensor "pixels not bounded" 's/p < a->pixels && i/1 \&\& i/'
+mutant tensor "outputs not bounded" 's/o < a->out && i/1 \&\& i/'
+mutant tensor "a group left out" 's/uint32_t g = 1;/uint32_t g = 2;/'
+mutant tensor "product in divergent code" 's/if (k > 0) {/if (k > 0 \&\& lane > 0) {/'
 echo "ok $mutants mutants of the kernels are found"
 
 CC=$cc cuda/emulator/build.sh "$work/driver" "${warnings[@]}" || fail "the emulated driver does not compile"
 $cc -std=c11 "${warnings[@]}" "${includes[@]}" cuda/tests/driver_test.c -ldl -o "$work/driver_test" || fail "driver_test does not compile"
-"$work/driver_test" "$work/driver/libcuda.so.1" cuda/ptx/dync.ptx 2>"$work/out" || { cat "$work/out"; fail "the emulated driver"; }
+"$work/driver_test" "$work/driver/libcuda.so.1" cuda/ptx/dync.ptx cuda/ptx/dync_sm80.ptx 2>"$work/out" || { cat "$work/out"; fail "the emulated driver"; }
 
-cuda/ptx/generate.sh "$work/dync.ptx"
+mkdir "$work/ptx"
+cuda/ptx/generate.sh "$work/ptx"
 case $? in
-0) cmp "$work/dync.ptx" cuda/ptx/dync.ptx || fail "the committed PTX is not that of the kernels; make ptx"; echo "ok the committed PTX is that of the kernels" ;;
+0)
+    for ptx in dync.ptx dync_sm80.ptx; do
+        cmp "$work/ptx/$ptx" cuda/ptx/$ptx || fail "the committed $ptx is not that of the kernels; make ptx"
+    done
+    echo "ok the committed PTX is that of the kernels"
+    ;;
 77) skip "no clang-19: the committed PTX is not compared with the kernels; make deps installs it where there is one" ;;
 *) fail "the kernels do not compile to PTX" ;;
 esac
 
+# assemble PTX ARCHITECTURE...: without a spill.
+assemble() {
+    local sm ptx=$1
+    for sm in "${@:2}"; do
+        if ! "$ptxas" -v -arch=sm_$sm -o "$work/cubin" cuda/ptx/$ptx >"$work/out" 2>&1; then
+            grep -q "'sm_$sm' is not defined" "$work/out" || { cat "$work/out"; fail "ptxas for sm_$sm"; }
+            skip "$ptxas does not know sm_$sm: $ptx is not assembled for it"
+            continue
+        fi
+        awk -v of="$ptx for sm_$sm" '
+            /spill/ { if ($0 !~ /0 bytes spill stores, 0 bytes spill loads/) { print "FAIL " of " spills: " $0; bad = 1 } }
+            / Used / { n++; for (i = 2; i <= NF; i++) if ($i == "registers," && $(i - 1) > most) most = $(i - 1) }
+            END { if (n == 0) { print "FAIL ptxas said nothing of registers"; exit 1 }
+                if (!bad) print "ok " of ": " n " kernels assembled, " most " registers at most, no spills"; exit bad }' "$work/out" || exit
+    done
+}
 # ptxas is in the wheel nvidia-cuda-nvcc-cu12; releases from 13 on lack the older architectures.
 ptxas=$(command -v "${PTXAS:-ptxas}" || ls .venv/lib/python*/site-packages/nvidia/cuda_nvcc/bin/ptxas 2>/dev/null)
 if [ -z "$ptxas" ]; then
     skip "no ptxas: the PTX is not assembled; make deps installs it"
 else
-    for sm in 53 62 72 75 80 86 87 89 90 100 120; do
-        if ! "$ptxas" -v -arch=sm_$sm -o "$work/cubin" cuda/ptx/dync.ptx >"$work/out" 2>&1; then
-            grep -q "'sm_$sm' is not defined" "$work/out" || { cat "$work/out"; fail "ptxas for sm_$sm"; }
-            skip "$ptxas does not know sm_$sm: the PTX is not assembled for it"
-            continue
-        fi
-        awk -v sm=$sm '
-            /spill/ { if ($0 !~ /0 bytes spill stores, 0 bytes spill loads/) { print "FAIL sm_" sm " spills: " $0; bad = 1 } }
-            / Used / { n++; for (i = 2; i <= NF; i++) if ($i == "registers," && $(i - 1) > most) most = $(i - 1) }
-            END { if (n == 0) { print "FAIL ptxas said nothing of registers"; exit 1 }
-                if (!bad) print "ok sm_" sm ": " n " kernels assembled, " most " registers at most, no spills"; exit bad }' "$work/out" || exit
-    done
+    assemble dync.ptx 53 62 72 75 80 86 87 89 90 100 120
+    assemble dync_sm80.ptx 80 86 87 89 90 100 120
 fi
 
 if command -v go >/dev/null; then

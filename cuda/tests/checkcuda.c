@@ -17,10 +17,19 @@ static size_t round4(size_t n) {
     return (n + 3) / 4 * 4;
 }
 
+static uint32_t upto(check *c, uint32_t most) {
+    return (uint32_t)random_upto(c, most);
+}
+static int one_in(check *c, uint32_t n) {
+    return upto(c, n) == 1;
+}
+
 /* Rows of `width` floats, `pitch` apart, ending with a float4. All others are NaN. */
 static buffer input(check *c, size_t rows, size_t width, size_t pitch, data kind) {
     buffer b = buffer_new(c, round4((rows - 1) * pitch + width), 0, 0);
     buffer_fill(c, b, kind);
+    if (kind == DATA_NAN && one_in(c, 2))
+        b.p[0] = NAN; /* which kernels load instead of what is not there, and have to drop */
     for (size_t r = 0; r < rows; r++) {
         size_t from = r * pitch + width, to = r + 1 < rows ? (r + 1) * pitch : b.n;
         memset(b.p + from, 0xFF, (to - from) * sizeof(float));
@@ -106,12 +115,6 @@ static void run(check *c, dync_launch l, const void *args, result *results, size
     }
 }
 
-static uint32_t upto(check *c, uint32_t most) {
-    return (uint32_t)random_upto(c, most);
-}
-static int one_in(check *c, uint32_t n) {
-    return upto(c, n) == 1;
-}
 static uint32_t gap(check *c) {
     return one_in(c, 2) ? 0 : 4 * upto(c, 3);
 }
@@ -245,8 +248,143 @@ static void try_pointwise(check *c, dync_entry tile, uint32_t n, uint32_t area, 
     ref.gate = ABS(a.gate, gate);
     ref.residual = ABS(a.residual, residual);
     ref_pointwise(&ref, r.magnitude.p, DYNK_ACT_NONE);
-    run(c, tile == DYNC_ENTRIES ? dync_pointwise_launch(&a) : dync_pointwise_tiled(&a, tile), &a,
-        &r, 1);
+    run(c,
+        tile == DYNC_ENTRIES ? dync_pointwise_launch(&a, DYNC_FP32)
+                             : dync_pointwise_tiled(&a, tile),
+        &a, &r, 1);
+}
+
+/* ---- Pointwise on tensor cores ----------------------------------------------------------------*/
+
+/* Two comparisons.
+ *
+ * With factors that are rounded here, by other means than the emulator's, the reference and the
+ * kernel differ as any two orders of a sum do: products of 11 bits are exact in float32. That finds
+ * a rounding that is missing, or in the wrong place.
+ *
+ * With factors as they are, what is added is the rounding: both formats keep 11 bits, so a factor
+ * is off by at most e = 2^-11 of itself, a product by 2e + e^2, that is 2^14 + 4 units of 2^-24,
+ * and the sum by that of the magnitude. Halves that are not normal are off by up to 2^-25 instead,
+ * a product by that times the other factor, which is at most 1, or 2^10 in the worst data. */
+static const double TENSOR_ROUNDINGS = 0x1p14 + 4;
+
+static float rounded(float v, dync_precision to) {
+    const int least = to == DYNC_TF32 ? -126 : -14; /* exponent of a normal number */
+    int exponent;
+    if (v == 0 || !isfinite(v))
+        return v;
+    frexpf(v, &exponent); /* of a number from 1/2 on */
+    const int unit = (exponent - 1 > least ? exponent - 1 : least) - 10;
+    const double units = ldexp((double)v, -unit);
+    const double near = ldexp(to == DYNC_TF32 ? round(units) : nearbyint(units), unit);
+    return to == DYNC_FP16 && fabs(near) > 65504 ? copysignf(INFINITY, v) : (float)near;
+}
+
+static float half_value(uint32_t bits) {
+    const int exponent = bits >> 10 & 31, hidden = exponent > 0 ? 1024 : 0;
+    const float v = ldexpf((float)(hidden + (int)(bits & 1023)), (hidden ? exponent : 1) - 25);
+    if (exponent == 31)
+        return bits & 1023 ? NAN : copysignf(INFINITY, bits & 0x8000 ? -1 : 1);
+    return bits & 0x8000 ? -v : v;
+}
+
+/* The emulator's formats, at random and around what lies halfway between two of their numbers. */
+static void try_format(check *c, uint32_t precision) {
+    for (uint32_t i = 0; i < 1 << 20 && c->fault == NULL; i++) {
+        uint32_t bits = (uint32_t)random_next(c);
+        float v, got;
+        if (i % 2 == 0)
+            bits = (bits & ~0x1FFFU) + 0x1000 + upto(c, 3) - 2;
+        memcpy(&v, &bits, sizeof v);
+        if (precision == DYNC_FP16 && i % 4 < 2) /* from below the least to above the greatest */
+            v = ldexpf(frexpf(v, &(int){0}), (int)upto(c, 44) - 27);
+        if (precision == DYNC_FP16 && i % 4 == 3)
+            v = nextafterf(ldexpf((float)upto(c, 4096), -25), (float)upto(c, 2) - 1);
+        const float want = rounded(v, (dync_precision)precision);
+        const uint32_t word = precision == DYNC_FP16 ? emulator_fp16(v) : emulator_tf32(v);
+        memcpy(&got, &word, sizeof got);
+        if (precision == DYNC_FP16)
+            got = half_value(word);
+        if (isnan(want) ? !isnan(got) : memcmp(&got, &want, sizeof got) != 0)
+            fault(c, "%.9g becomes %.9g, expected %.9g", (double)v, (double)got, (double)want);
+    }
+}
+
+/* Rounds an input of rows that are `pitch` apart; with a gate, its product with that. */
+static buffer rounded_input(check *c, buffer from, dync_precision to, const float *gate,
+                            const dync_pointwise_args *a) {
+    buffer b = buffer_clone(c, from);
+    for (size_t i = 0; i < b.n; i++) {
+        const size_t row = i / a->x_pix, k = i % a->x_pix;
+        if (gate != NULL && k < a->in)
+            b.p[i] *= gate[row / a->area * a->gate_image + k];
+        b.p[i] = rounded(b.p[i], to);
+    }
+    return b;
+}
+
+static void try_tensor(check *c, uint32_t precision, uint32_t tile, uint32_t n, uint32_t area,
+                       uint32_t in, uint32_t out) {
+    const data kind = (data)(random_next(c) % DATA_KINDS);
+    const uint32_t panels = dync_ceil_div(out, DYNK_PANEL);
+    dync_pointwise_args a = {.pixels = n * area,
+                             .area = area,
+                             .in = in,
+                             .out = out,
+                             .x_pix = pitch_of(c, in),
+                             .y_pix = pitch_of(c, out),
+                             .r_pix = pitch_of(c, out),
+                             .w_panel = (in + gap(c)) * DYNK_PANEL,
+                             .gate_image = pitch_of(c, in),
+                             .act = (uint32_t)(random_next(c) % DYNK_ACT_HSIGMOID)};
+    buffer x = input(c, a.pixels, in, a.x_pix, kind);
+    buffer weight = input(c, panels, (size_t)in * DYNK_PANEL, a.w_panel, kind);
+    buffer scale = input(c, 1, out, out, kind), shift = input(c, 1, out, out, kind);
+    /* Within 1, as gates are: a product may not pass 65504. */
+    buffer gate = input(c, n, in, a.gate_image, kind == DATA_WORST ? DATA_RANDOM : kind);
+    buffer residual = input(c, a.pixels, out, a.r_pix, kind);
+    result r = result_of(c, &a.y, (layout){1, a.pixels, out, 0, a.y_pix, (dynk_act)a.act}, in);
+    a.x = x.p;
+    a.weight = weight.p;
+    a.scale = scale.p;
+    a.shift = shift.p;
+    a.gate = one_in(c, 2) ? gate.p : NULL;
+    a.residual = one_in(c, 2) ? residual.p : NULL;
+    dync_pointwise_args ref = a;
+    buffer near_x = rounded_input(c, x, precision, a.gate, &a);
+    buffer near_weight = buffer_clone(c, weight);
+    for (size_t i = 0; i < weight.n; i++)
+        near_weight.p[i] = rounded(weight.p[i], precision);
+    ref.gate = NULL;
+    ref.x = near_x.p;
+    ref.weight = near_weight.p;
+    ref_pointwise(&ref, r.want.p, a.act);
+    ref.x = buffer_abs(c, near_x).p;
+    ref.weight = buffer_abs(c, near_weight).p;
+    ref.scale = buffer_abs(c, scale).p;
+    ref.shift = buffer_abs(c, shift).p;
+    ref.residual = ABS(a.residual, residual);
+    ref_pointwise(&ref, r.magnitude.p, DYNK_ACT_NONE);
+    run(c,
+        tile == DYNC_ENTRIES ? dync_pointwise_launch(&a, precision)
+                             : dync_pointwise_tiled(&a, tile),
+        &a, &r, 1);
+    if (c->fault != NULL)
+        return;
+
+    ref = a;
+    ref_pointwise(&ref, r.want.p, a.act);
+    ref.x = buffer_abs(c, x).p;
+    ref.weight = buffer_abs(c, weight).p;
+    ref.scale = buffer_abs(c, scale).p;
+    ref.shift = buffer_abs(c, shift).p;
+    ref.gate = ABS(a.gate, gate);
+    ref.residual = ABS(a.residual, residual);
+    ref_pointwise(&ref, r.magnitude.p, DYNK_ACT_NONE);
+    const double factor = kind == DATA_WORST ? 0x1p10 : 1, added = 2 * 0x1p-25 * factor * in;
+    for (size_t i = 0; precision == DYNC_FP16 && i < r.magnitude.n; i++)
+        r.magnitude.p[i] += fabsf(scale.p[i % out]) * (float)(added / TENSOR_ROUNDINGS * 0x1p24);
+    compare(c, r.y, r.y, r.l, r.want.p, r.magnitude.p, r.roundings + TENSOR_ROUNDINGS);
 }
 
 /* ---- Depthwise --------------------------------------------------------------------------------*/
@@ -492,6 +630,40 @@ static void all_pointwise(check *c) {
     TRY(try_pointwise, DYNC_ENTRIES, 2, 784, 40, 120);
 }
 
+static void all_tensor(check *c) {
+    static const struct {
+        uint32_t entry[2], pixels, outs, words;
+    } tiles[] = {
+#define DYNC_TILE(pixels, outs, groups, threads)                                                   \
+    {{DYNC_ENTRY_tf32_##pixels##x##outs, DYNC_ENTRY_fp16_##pixels##x##outs},                       \
+     pixels,                                                                                       \
+     outs,                                                                                         \
+     (groups) * DYNC_TENSOR_ROW},
+        DYNC_TENSOR_TILES(DYNC_TILE)
+#undef DYNC_TILE
+    };
+    for (uint32_t precision = DYNC_TF32; precision <= DYNC_FP16; precision++) {
+        TRY(try_format, precision);
+        for (size_t t = 0; t < sizeof tiles / sizeof tiles[0]; t++) {
+            const uint32_t tile = tiles[t].entry[precision == DYNC_FP16];
+            const uint32_t pixels = tiles[t].pixels, outs = tiles[t].outs;
+            const uint32_t inputs = tiles[t].words * (precision == DYNC_FP16 ? 2 : 1);
+            for (uint32_t in = 1; in <= 2 * inputs + 1; in += 1 + in / 8)
+                TRY(try_tensor, precision, tile, 1, upto(c, pixels), in, upto(c, 2 * outs + 1));
+            for (uint32_t out = 1; out <= 2 * outs + 1; out += 1 + out / 8)
+                TRY(try_tensor, precision, tile, upto(c, 3), upto(c, 20), upto(c, 2 * inputs), out);
+            for (uint32_t area = 1; area <= 2 * pixels + 1; area += 1 + area / 4)
+                TRY(try_tensor, precision, tile, upto(c, 3), area, upto(c, inputs + 9),
+                    upto(c, outs));
+        }
+        /* Layers, with the tile that they get. */
+        TRY(try_tensor, precision, DYNC_ENTRIES, 1, 49, 160, 960);
+        TRY(try_tensor, precision, DYNC_ENTRIES, 1, 49, 960, 160);
+        TRY(try_tensor, precision, DYNC_ENTRIES, 1, 196, 80, 480);
+        TRY(try_tensor, precision, DYNC_ENTRIES, 2, 784, 40, 120);
+    }
+}
+
 static void all_depthwise(check *c) {
     for (uint32_t k = 3; k <= 7; k += 2)
         for (uint32_t stride = 1; stride <= 2; stride++) {
@@ -524,11 +696,8 @@ int main(int argc, char **argv) {
     static const struct {
         const char *op;
         void (*sweep)(check *);
-    } ops[] = {{"stem", all_stem},
-               {"pointwise", all_pointwise},
-               {"depthwise", all_depthwise},
-               {"average", all_average},
-               {"dense", all_dense}};
+    } ops[] = {{"stem", all_stem},           {"pointwise", all_pointwise}, {"tensor", all_tensor},
+               {"depthwise", all_depthwise}, {"average", all_average},     {"dense", all_dense}};
     const char *only = argc > 1 ? argv[1] : NULL;
     const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 7;
     size_t failures = 0, cases = 0;

@@ -65,14 +65,15 @@ static int dies(uint64_t device) {
 enum { AREA = 5, CHANNELS = 8 };
 
 int main(int argc, char **argv) {
-    library = argc == 3 ? dlopen(argv[1], RTLD_NOW) : NULL;
+    library = argc == 4 ? dlopen(argv[1], RTLD_NOW) : NULL;
     if (library == NULL) {
-        printf("usage: driver_test libcuda.so.1 dync.ptx: %s\n", argc == 3 ? dlerror() : "");
+        printf("usage: driver_test libcuda.so.1 dync.ptx dync_sm80.ptx: %s\n",
+               argc == 4 ? dlerror() : "");
         return 2;
     }
-    char *ptx = read_file(argv[2]);
-    void *context = NULL, *module = NULL, *function = NULL, *stream = NULL, *graph = NULL,
-         *exec = NULL, *event[2] = {NULL, NULL};
+    char *ptx = read_file(argv[2]), *ptx_sm80 = read_file(argv[3]);
+    void *context = NULL, *module = NULL, *module_sm80 = NULL, *function = NULL, *stream = NULL,
+         *graph = NULL, *exec = NULL, *event[2] = {NULL, NULL};
     int number = 0;
     uint64_t x = 0, y = 0;
 
@@ -109,15 +110,24 @@ int main(int argc, char **argv) {
     expect(strstr(log, "not PTX") != NULL, 1, "the log of text that is not PTX");
     OK(cuModuleLoadDataEx, (void **, const void *, unsigned, int *, void **), &module, ptx, 0, NULL,
        NULL);
+    setenv("DYNOFA_FAKE_CUDA_SM", "75", 1);
+    expect(CALL(cuModuleLoadDataEx, (void **, const void *, unsigned, int *, void **), &module_sm80,
+                ptx_sm80, 0, NULL, NULL),
+           209, "a device without tensor cores");
+    unsetenv("DYNOFA_FAKE_CUDA_SM");
+    OK(cuModuleLoadDataEx, (void **, const void *, unsigned, int *, void **), &module_sm80,
+       ptx_sm80, 0, NULL, NULL);
     static const char *const names[] = {
-#define DYNC_KERNEL(op, name) "dync_" #name,
+#define DYNC_KERNEL(op, name, precision) "dync_" #name,
 #include "cuda.inc"
 #undef DYNC_KERNEL
     };
-    for (size_t i = 0; i < DYNC_ENTRIES; i++)
-        expect(
-            CALL(cuModuleGetFunction, (void **, void *, const char *), &function, module, names[i]),
-            0, names[i]);
+    for (size_t i = 0; i < DYNC_ENTRIES; i++) /* in the one or in the other */
+        expect(CALL(cuModuleGetFunction, (void **, void *, const char *), &function, module,
+                    names[i]) +
+                   CALL(cuModuleGetFunction, (void **, void *, const char *), &function,
+                        module_sm80, names[i]),
+               500, names[i]);
     expect(
         CALL(cuModuleGetFunction, (void **, void *, const char *), &function, module, "dync_none"),
         500, "a kernel that is not there");
@@ -188,6 +198,7 @@ int main(int argc, char **argv) {
     expect(CALL(cuMemAlloc_v2, (uint64_t *, size_t), &x, 16), 719, "any call after that");
     unsetenv("DYNOFA_FAKE_CUDA_LOST");
     CALL(cuModuleUnload, (void *), module);
+    CALL(cuModuleUnload, (void *), module_sm80);
     CALL(cuGraphExecDestroy, (void *), exec);
     for (int i = 0; i < 2; i++)
         CALL(cuEventDestroy_v2, (void *), event[i]);
@@ -207,5 +218,6 @@ int main(int argc, char **argv) {
     expect(CALL(cuStreamSynchronize, (void *), stream), 700, "a kernel on host memory");
     printf("%s the emulated driver\n", failures == 0 ? "ok" : "FAIL");
     free(ptx);
+    free(ptx_sm80);
     return failures > 0;
 }

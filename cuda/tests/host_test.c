@@ -41,11 +41,12 @@ static void count_release(void *context, void *memory, size_t size) {
 
 /* Images of a pass, and of the longest run: two passes and a part of one. */
 enum { BATCH = 3, IMAGES = 2 * BATCH + 2 };
+static const char *backend = "cuda";
 
 static dynofa_config counted(void) {
     dynofa_config c;
     dynofa_config_init(&c);
-    c.backend = "cuda";
+    c.backend = backend;
     c.batch = BATCH;
     c.allocator = (dynofa_allocator){count_alloc, count_release, NULL};
     return c;
@@ -160,10 +161,58 @@ static void test_loading(void) {
     CHECK_OK(dynofa_backend_check("native"));
     CHECK_IS(dynofa_backend_check("cuda:2"), DYNOFA_E_DEVICE);
     CHECK(strcmp(dynofa_error(), "no CUDA device 2, expected 0 to 1") == 0);
-    static const char *const none[] = {"",        "cud",        "cuda:", "cuda:x",
-                                       "cuda:-1", "cuda:12345", "CUDA"};
+    static const char *const none[] = {
+        "",     "cud",   "cuda:",      "cuda:x",     "cuda:-1",     "cuda:12345",
+        "CUDA", "cuda/", "cuda/fp32",  "cuda/bf16",  "cuda:1/tf32", "cuda/tf32/fp16",
+        "tf32", "/tf32", "cuda/tf32:", "cuda/tf32x", "native/tf32"};
     for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
         CHECK_IS(dynofa_backend_check(none[i]), DYNOFA_E_ARGUMENT);
+    CHECK(strstr(dynofa_error(), "native/tf32 is no backend of this build, expected native") ==
+          dynofa_error());
+}
+
+/* What needs tensor cores is refused where there are none, and loaded where it is asked for. Still
+ * with two devices. */
+static void test_precision(life *l) {
+    static const char *const names[] = {"cuda", "cuda/tf32", "cuda/fp16"};
+    static const char *const own[] = {"dync_pointwise_", "dync_tf32_", "dync_fp16_"};
+    for (int i = 0; i < 3; i++) {
+        char second[16];
+        snprintf(second, sizeof second, "%s:1", names[i]);
+        CHECK_OK(dynofa_backend_check(names[i]));
+        CHECK_OK(dynofa_backend_check(second));
+        setenv("DYNOFA_FAKE_CUDA_SM", "75", 1);
+        backend = second;
+        dynofa_config config = counted();
+        const dynofa_status want = i == 0 ? DYNOFA_OK : DYNOFA_E_DEVICE;
+        CHECK_IS(dynofa_backend_check(second), want);
+        CHECK_IS(dynofa_model_open(l->path, &config, &l->m), want);
+        dynofa_model_free(&l->m);
+        if (i == 1)
+            CHECK(strstr(dynofa_error(), "CUDA device 1 has compute capability 7.5, tf32 needs "
+                                         "tensor cores of 8.0 or newer") != NULL);
+        setenv("DYNOFA_FAKE_CUDA_SM", "80", 1);
+        backend = names[i];
+        config = counted();
+        fail_next("cuModuleLoadDataEx:2");
+        CHECK_IS(dynofa_model_open(l->path, &config, &l->m), i == 0 ? DYNOFA_OK : DYNOFA_E_DEVICE);
+        unsetenv("DYNOFA_FAKE_CUDA_FAIL");
+        dynofa_model_free(&l->m);
+        CHECK_OK(dynofa_model_open(l->path, &config, &l->m));
+        dynofa_model_info info = {.struct_size = sizeof info};
+        CHECK_OK(dynofa_model_describe(l->m, &info));
+        CHECK(strcmp(info.isa, names[i]) == 0);
+        uint32_t kernels = 0, of[3] = {0};
+        for (const char *name; (name = dynofa_model_kernel(l->m, kernels)) != NULL; kernels++)
+            for (int p = 0; p < 3; p++)
+                of[p] += strncmp(name, own[p], strlen(own[p])) == 0;
+        for (int p = 0; p < 3; p++)
+            CHECK(of[p] == (p == i ? 3 : 0));
+        CHECK(kernels == 13);
+        dynofa_model_free(&l->m);
+    }
+    backend = names[0];
+    unsetenv("DYNOFA_FAKE_CUDA_SM");
 }
 
 /* What gives back may fail without a word, and then the driver keeps what it was given. */
@@ -525,6 +574,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     life l = prepare(argv[1]);
+    test_precision(&l);
     test_lost(&l);
     test_device(&l);
     test_memory(&l);
@@ -534,6 +584,7 @@ int main(int argc, char **argv) {
     test_kept(&l);
     test_every_call(&l); /* last: what could not be given back takes memory */
     setenv("DYNOFA_FAKE_CUDA_INTEGRATED", "1", 1);
+    backend = "cuda/tf32";
     test_every_call(&l);
     free(l.image);
     free(l.logits);

@@ -73,7 +73,8 @@ const (
 
 // Backends lists the engines of this build and machine: "native/" with each instruction set, best first, where cgo
 // and the platform (Linux on amd64 or arm64) allow it; "cuda", "cuda:1" and so on for the devices of NVIDIA's driver,
-// which it loads to see them; and "purego".
+// which it loads to see them, and for those with tensor cores of compute capability 8.0 or newer also "cuda/tf32" and
+// "cuda/fp16" ("cuda/tf32:1"), whose pointwise convolutions round their factors to 11 significant bits; and "purego".
 func Backends() []string {
 	var names []string
 	for _, isa := range nativeISAs() {
@@ -90,7 +91,7 @@ func openEngine(backend string, b *bundle.Bundle, levels []bundle.Level) (engine
 		return openNative("", b)
 	case backend == "" || backend == purego.Name:
 		return openPurego(b, levels), nil
-	case backend == cuda || strings.HasPrefix(backend, cuda+":"):
+	case backend == cuda || strings.HasPrefix(backend, cuda+":") || strings.HasPrefix(backend, cuda+"/"):
 		return openCUDA(backend, b)
 	case strings.HasPrefix(backend, nativePrefix) && slices.Contains(nativeISAs(), strings.TrimPrefix(backend, nativePrefix)):
 		return openNative(strings.TrimPrefix(backend, nativePrefix), b)

@@ -25,8 +25,9 @@ var (
 // Config holds what may be chosen when a Model or a Session is made. The zero value, and nil, are good defaults.
 type Config struct {
 	// Backend is the engine: one of [Backends], "native" for the best of the native ones, or "" for the best of
-	// those on the CPU. The environment's DYNOFA_ISA (ref, avx2, avx512 or neon) caps what "" and "native" take. Models
-	// read it; for a session it can only be its model's.
+	// those on the CPU. The environment's DYNOFA_ISA (ref, avx2, avx512 or neon) caps what "" and "native" take.
+	// "cuda" computes in float32; "cuda/tf32" and "cuda/fp16" trade digits for tensor cores. Models read it; for a
+	// session it can only be its model's.
 	Backend string
 	// Threads is the number of threads, 0 for one. Only sessions read it.
 	Threads int

@@ -40,7 +40,7 @@ func openNative(isa string, b *bundle.Bundle) (engine, error) {
 	return &cModel{m, nativePrefix + m.ISA()}, nil
 }
 
-// openCUDA packs a bundle and copies it to the device of that backend, "cuda" or "cuda:N".
+// openCUDA packs a bundle and copies it to the device of that backend, such as "cuda" or "cuda/tf32:1".
 func openCUDA(backend string, b *bundle.Bundle) (engine, error) {
 	m, err := capi.OpenMemory(b.Bytes(), capi.Config{Backend: backend})
 	if err != nil {
@@ -49,11 +49,16 @@ func openCUDA(backend string, b *bundle.Bundle) (engine, error) {
 	return &cModel{m, backend}, nil
 }
 
-// cudaBackends lists the backends on devices, as many as this machine has.
+// cudaBackends lists the backends on devices, as many as this machine has, each in the precisions it has.
 func cudaBackends() []string {
 	var names []string
-	for name := cuda; capi.CheckBackend(name) == nil; name = fmt.Sprintf("%s:%d", cuda, len(names)) {
-		names = append(names, name)
+	for device, number := 0, ""; capi.CheckBackend(cuda+number) == nil; number = fmt.Sprintf(":%d", device) {
+		for _, precision := range []string{"", "/tf32", "/fp16"} {
+			if name := cuda + precision + number; capi.CheckBackend(name) == nil {
+				names = append(names, name)
+			}
+		}
+		device++
 	}
 	return names
 }

@@ -107,8 +107,11 @@ typedef struct dynofa_config {
     /* Both: where memory comes from; all zero for the system. Zero */
     dynofa_allocator allocator;
     /* Model: what runs it: "cuda" or "cuda:1" for the first or second device of NVIDIA's driver, in
-     * a build that has it; NULL or "native" for this CPU. Sessions on a device take no affinity and
-     * run the same with any number of threads. NULL */
+     * a build that has it; NULL or "native" for this CPU. "cuda/tf32" and "cuda/fp16" (and
+     * "cuda/tf32:1" ...) are the same with 1x1 convolutions on tensor cores, from compute
+     * capability 8.0 on: their factors are rounded to tf32 or to half precision, both 11
+     * significant bits, and summed in float32; beyond 65504 a half is infinite. Sessions on a
+     * device take no affinity and run the same with any number of threads. NULL */
     const char *backend;
     /* Session: the images that a device takes in one pass, 1 to 64: dynofa_session_run_batch makes
      * passes of so many, and the session's memory on the device is sized for them. This CPU runs
@@ -142,15 +145,15 @@ typedef struct dynofa_model_info {
     uint32_t levels;      /* of the library */
     uint32_t slots;       /* of a sub-network */
     uint32_t stages;
-    uint32_t max_resolution; /* the largest trained image side */
-    uint64_t supernet_bytes; /* packed weights and the supernet's own batch normalisation */
-    uint64_t library_bytes;  /* plans and batch normalisation of all levels */
-    const char *isa;         /* the highest instruction set in use, or "cuda"; lives as long as the
-                                program */
-    const char *device;      /* the name of the device; NULL for this CPU; lives as long as the
-                                model */
-    uint32_t device_driver;  /* 1000 * major + 10 * minor of the CUDA version that its driver
-                                supports, as 12040; 0 for this CPU */
+    uint32_t max_resolution;    /* the largest trained image side */
+    uint64_t supernet_bytes;    /* packed weights and the supernet's own batch normalisation */
+    uint64_t library_bytes;     /* plans and batch normalisation of all levels */
+    const char *isa;            /* the highest instruction set in use, or "cuda", "cuda/tf32",
+                                   "cuda/fp16"; lives as long as the program */
+    const char *device;         /* the name of the device; NULL for this CPU; lives as long as the
+                                   model */
+    uint32_t device_driver;     /* 1000 * major + 10 * minor of the CUDA version that its driver
+                                   supports, as 12040; 0 for this CPU */
     uint32_t device_capability; /* compute capability, 10 * major + minor; 0 for this CPU */
 } dynofa_model_info;
 

@@ -5,12 +5,15 @@
 
 /* cgo links the packages that a program imports, and native may not import a folder above it. CMake
  * says which it builds: a weak reference takes nothing out of a static library. */
-#ifndef DYNOFA_CUDA
-__attribute__((weak))
+#ifdef DYNOFA_CUDA
+#define OPTIONAL extern
+#else
+#define OPTIONAL __attribute__((weak)) extern
 #endif
-extern const backend dynofa_internal_cuda;
+OPTIONAL const backend dynofa_internal_cuda, dynofa_internal_cuda_tf32, dynofa_internal_cuda_fp16;
 
-static const backend *const backends[] = {&dynofa_internal_cuda};
+static const backend *const backends[] = {&dynofa_internal_cuda, &dynofa_internal_cuda_tf32,
+                                          &dynofa_internal_cuda_fp16};
 
 static bool named(const char *name, const backend *b, uint32_t *device) {
     size_t length = strlen(b->name);
@@ -35,8 +38,9 @@ dynofa_status backend_find(const char *name, const backend **out, uint32_t *devi
             *out = backends[i];
             return DYNOFA_OK;
         }
-    return fail(f, DYNOFA_E_ARGUMENT, "%.40s is no backend of this build, expected native%s", name,
-                backends[0] != NULL ? ", cuda or cuda:N" : "");
+    return fail(
+        f, DYNOFA_E_ARGUMENT, "%.40s is no backend of this build, expected native%s", name,
+        backends[0] != NULL ? ", cuda, cuda/tf32 or cuda/fp16 (cuda:1 for the second device)" : "");
 }
 
 const char *engine_name(const dynofa_model *m) {

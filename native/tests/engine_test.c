@@ -18,8 +18,9 @@
 enum { MAX_THREADS = 3, RANDOM_SUBNETS = 6, BATCH = 5, IMAGES = 2 * BATCH + 3 };
 
 /* Largest difference over largest logit: what storing maps as float32 and summing in it may come
- * to. The worst seen, on any instruction set and up to the networks of full width, is 9.4e-7. */
-static const double tolerance = 3e-6;
+ * to. The worst seen, on any instruction set and up to the networks of full width, is 9.4e-7. With
+ * factors of 11 bits instead of 24, on tensor cores, it may be 2^13 times that, 7.7e-3. */
+static double tolerance = 3e-6;
 
 static uint32_t pick(uint64_t *seed, const uint16_t *value, uint32_t count) {
     *seed = *seed * 6364136223846793005u + 1442695040888963407u;
@@ -199,7 +200,11 @@ static void check_memory(void) {
 int main(int argc, char **argv) {
     check_memory();
     int first = argc > 2 && strcmp(argv[1], "--backend") == 0 ? 3 : 1;
+    const bool tensor = first > 1 && strncmp(argv[2], "cuda/", 5) == 0;
+    if (tensor)
+        tolerance = 1e-2;
     for (int i = first; i < argc; i++)
         check_bundle(argv[i], first > 1 ? argv[2] : NULL);
+    CHECK(!tensor || worst_of_all > 1e-5); /* or float32 has answered */
     return test_result();
 }

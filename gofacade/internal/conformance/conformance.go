@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,9 +22,20 @@ import (
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
 
-// tolerance is for float32 arithmetic through 20 blocks, relative to the largest logit. PyTorch's own float32
-// results differ from float64 by up to 2e-6 of it on networks of this depth.
-const tolerance = 1e-5
+// tolerance is how far logits may be from the reference, relative to the largest of them.
+func tolerance(backend string) float64 {
+	if rounds11(backend) {
+		// A factor that is rounded to 11 bits is off by up to 2^-11 of itself, by 2e-4 in the mean square, a product of
+		// two and a sum of products by 3e-4. The errors of 41 layers are independent of each other: 2e-3 together.
+		return 2e-3
+	}
+	// For float32 arithmetic through 20 blocks. PyTorch's own float32 results differ from float64 by up to 2e-6 on
+	// networks of this depth.
+	return 1e-5
+}
+
+// rounds11 says whether pointwise convolutions round their factors to 11 bits.
+func rounds11(backend string) bool { return strings.HasPrefix(backend, "cuda/") }
 
 // Run checks a backend.
 func Run(t *testing.T, backend string) {
@@ -44,6 +56,10 @@ func Run(t *testing.T, backend string) {
 			t.Run("errors keep the session", f.errors)
 			t.Run("calibration", f.calibration)
 			t.Run("use after close", f.closed)
+			if rounds11(backend) {
+				t.Logf("%s, %s: worst difference %.1e of the largest logit, calibrated %.1e", backend, name, f.worst, f.calibrated)
+				require.Greater(t, f.worst, 1e-5, "float32 has answered")
+			}
 		})
 	}
 }
@@ -77,11 +93,13 @@ func rounds(n int) int {
 }
 
 type fixture struct {
-	backend  string
-	space    *ofa.Space
-	contents *bundle.Contents
-	model    *dynofa.Model
-	rng      *rand.Rand
+	backend    string
+	space      *ofa.Space
+	contents   *bundle.Contents
+	model      *dynofa.Model
+	rng        *rand.Rand
+	worst      float64 // difference from the reference, of the largest logit
+	calibrated float64 // the same behind a calibration
 }
 
 func newFixture(t *testing.T, backend string, space *ofa.Space) *fixture {
@@ -125,14 +143,21 @@ func run(t *testing.T, s *dynofa.Session, classes int, image []float32) []float3
 	return logits
 }
 
-func requireClose(t *testing.T, want []float64, got []float32, what string) {
+func (f *fixture) requireClose(t *testing.T, want []float64, got []float32, what string) {
 	t.Helper()
+	d := difference(want, got)
+	require.LessOrEqual(t, d, tolerance(f.backend), what)
+	f.worst = max(f.worst, d)
+}
+
+// difference is the largest one, of the largest value.
+func difference(want []float64, got []float32) float64 {
 	var diff, largest float64
 	for i := range want {
-		diff = math.Max(diff, math.Abs(float64(got[i])-want[i]))
+		diff = math.Max(diff, math.Abs(float64(got[i])-want[i])) // keeps a NaN
 		largest = math.Max(largest, math.Abs(want[i]))
 	}
-	require.LessOrEqual(t, diff, tolerance*largest, what)
+	return diff / largest
 }
 
 func (f *fixture) logits(t *testing.T) {
@@ -148,7 +173,7 @@ func (f *fixture) logits(t *testing.T) {
 			require.Equal(t, f.space.Canonical(n), s.Subnet())
 			require.Equal(t, -1, s.Level())
 			want := reference.Forward(f.space, n, f.contents.Tensor, bundle.FoldNorms(f.space, n, f.contents.Tensor), image)
-			requireClose(t, want, run(t, s, f.space.Classes, image), f.space.Text(n))
+			f.requireClose(t, want, run(t, s, f.space.Classes, image), f.space.Text(n))
 		}
 	}
 }
@@ -161,10 +186,10 @@ func (f *fixture) levels(t *testing.T) {
 		require.Equal(t, f.space.Canonical(l.Subnet), s.Subnet())
 		image := f.image(l.Subnet.Resolution)
 		want := reference.Forward(f.space, l.Subnet, f.contents.Tensor, l.Norms, image)
-		requireClose(t, want, run(t, s, f.space.Classes, image), "level")
+		f.requireClose(t, want, run(t, s, f.space.Classes, image), "level")
 		require.NoError(t, s.ConfigureNorms(l.Subnet, l.Norms))
 		require.Equal(t, -1, s.Level())
-		requireClose(t, want, run(t, s, f.space.Classes, image), "the level's normalisation by hand")
+		f.requireClose(t, want, run(t, s, f.space.Classes, image), "the level's normalisation by hand")
 	}
 }
 
@@ -210,7 +235,7 @@ func (f *fixture) passes(t *testing.T) {
 		require.NoError(t, s.RunBatch(ctx, count, images, logits))
 		for i := range count {
 			want := reference.Forward(f.space, what.n, f.contents.Tensor, what.norms, images[i*size:(i+1)*size])
-			requireClose(t, want, logits[i*classes:(i+1)*classes], "in a batch")
+			f.requireClose(t, want, logits[i*classes:(i+1)*classes], "in a batch")
 		}
 		cancelled, cancel := context.WithCancel(ctx)
 		cancel()
@@ -501,7 +526,15 @@ func (f *fixture) calibration(t *testing.T) {
 	s := f.session(t, 1)
 	require.NoError(t, s.ConfigureNorms(n, c.Norms))
 	image := batch[:len(batch)/16]
-	requireClose(t, reference.Forward(f.space, n, f.contents.Tensor, c.Norms, image), run(t, s, f.space.Classes, image), "calibrated")
+	want := reference.Forward(f.space, n, f.contents.Tensor, c.Norms, image)
+	within := tolerance(f.backend)
+	if rounds11(f.backend) {
+		// From few images and small maps: errors are divided by what little variance channels have. What that comes to
+		// shows in float64 with weights of 11 bits, half of the factors; 1.2 times that was seen.
+		within = max(within, 5*difference(want, floats(reference.Forward(f.space, n, f.rounded, c.Norms, image))))
+	}
+	f.calibrated = difference(want, run(t, s, f.space.Classes, image))
+	require.LessOrEqual(t, f.calibrated, within)
 
 	// Batches that are measured apart, as by several machines, give the same bits.
 	third := len(batch) / 16 * 5
@@ -533,6 +566,23 @@ func (f *fixture) calibration(t *testing.T) {
 	require.ErrorContains(t, err, "no calibration images")
 	_, err = f.model.Calibrate(context.Background(), n, func(yield func([]float32, error) bool) { yield(nil, context.DeadlineExceeded) })
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// rounded is a tensor with its values rounded to 11 bits.
+func (f *fixture) rounded(name string) []float32 {
+	values := slices.Clone(f.contents.Tensor(name))
+	for i, v := range values {
+		values[i] = math.Float32frombits((math.Float32bits(v) + 1<<12) &^ (1<<13 - 1))
+	}
+	return values
+}
+
+func floats(values []float64) []float32 {
+	out := make([]float32, len(values))
+	for i, v := range values {
+		out[i] = float32(v)
+	}
+	return out
 }
 
 func (f *fixture) closed(t *testing.T) {
