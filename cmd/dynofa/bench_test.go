@@ -24,8 +24,10 @@ func benchRun(t *testing.T, flags ...string) (file, out string) {
 }
 
 func TestBenchRunEveryScenario(t *testing.T) {
+	plot := filepath.Join(t.TempDir(), "new", "latencies.svg")
 	file, out := benchRun(t, "--scenario", "singlestream,multistream,server,offline", "--level", "0", "--duration", "20ms", "--qps", "200",
-		"--bound", "1s", "--layers", "--pprof", filepath.Join(t.TempDir(), "p.pb.gz"))
+		"--bound", "1s", "--layers", "--pprof", filepath.Join(t.TempDir(), "p.pb.gz"), "--plot", plot)
+	require.FileExists(t, plot)
 	for _, s := range harness.Scenarios() {
 		require.Contains(t, out, string(s))
 	}
@@ -53,6 +55,13 @@ func TestBenchRunEveryScenario(t *testing.T) {
 	for _, format := range []string{"go", "json", "otava", "gbench", "gha", "table"} {
 		require.NotEmpty(t, succeed(t, "bench", "export", file, "--format", format), format)
 	}
+	again := filepath.Join(t.TempDir(), "again.svg")
+	succeed(t, "bench", "export", file, "--format", "plot", "-o", again)
+	drawn, err := os.ReadFile(plot)
+	require.NoError(t, err)
+	redrawn, err := os.ReadFile(again)
+	require.NoError(t, err)
+	require.Equal(t, string(drawn), string(redrawn))
 }
 
 func TestBenchRunBackendsAndThreads(t *testing.T) {
@@ -91,6 +100,8 @@ func TestBenchRefusesWrongInput(t *testing.T) {
 		{"expected two of a kind", []string{"compare", file, fashion}},
 		{"no such file", []string{"compare", "none.jsonl", file}},
 		{`--scenario "x"`, []string{"run", fashion, "--scenario", "x"}},
+		{"x.bmp: expected a name that ends in .svg or .png", []string{"run", fashion, "--plot", "x.bmp"}},
+		{"expected one into an --output", []string{"export", file, "--format", "plot"}},
 		{"--effect 0", []string{"compare", file, file, "--effect", "0"}},
 		{"expected a fingerprint", []string{"history", "--machine", "../x"}},
 		{"expected both or neither", []string{"history", "--accept", "x"}},
