@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -193,6 +194,15 @@ func TestGovernorInTheRecord(t *testing.T) {
 	code, out, errs := command("bench", "compare", path("good"), path("bad"))
 	require.Equal(t, exitNo, code, "%s%s", out, errs)
 	require.Contains(t, errs, "governor/scenario=G1_fig7/policy=steady/regret")
+	for i := range 8 {
+		name := "good"
+		if i >= 4 {
+			name = "bad"
+		}
+		succeed(t, "bench", "history", "--add", path(name), "--revision", fmt.Sprint("r", i), "--baselines", folder)
+	}
+	require.Regexp(t, `(?m)^governor/scenario=G1_fig7/policy=steady/regret: 8 results, last \S+ regret-points\n  \+\S+ regret-points at r4 `,
+		succeed(t, "bench", "history", "--baselines", folder))
 
 	succeed(t, "govern", fashion, "--data", fashionTest, "--deadline", "25", "--compare", "steady,dynamicofa-free", "--repeat", "2", "--seconds", "100ms",
 		"--record", path("live"))
