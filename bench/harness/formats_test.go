@@ -115,7 +115,7 @@ func TestSeveralResults(t *testing.T) {
 // governedResult is a file of a governor alone.
 func governedResult(t *testing.T) *Result {
 	var file bytes.Buffer
-	w, err := NewWriter(&file, fixed(), nil)
+	w, err := NewWriter(&file, fixed(), NoMeter)
 	require.NoError(t, err)
 	require.NoError(t, w.Governed(&Governed{"G1 load step", "steady", true, []float64{1, 2, 6}, []float64{-0.5, 0, 0.5}, []float64{10, 20, 30}}))
 	r, err := Read(&file, "governor")

@@ -56,7 +56,7 @@ func (c *benchWorkerCmd) Run(e *env) (err error) {
 // record writes a result file of this machine, now.
 func record(path string, rows func(w *harness.Writer) error) error {
 	return writeFile(path, func(out io.Writer) error {
-		w, err := harness.NewWriter(out, harness.Look(os.DirFS("/"), version(), time.Now()), nil)
+		w, err := harness.NewWriter(out, harness.Look(os.DirFS("/"), version(), time.Now()), harness.NoMeter)
 		if err != nil {
 			return err
 		}

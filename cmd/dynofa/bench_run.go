@@ -6,11 +6,13 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dynofa/dynofa/bench/figure"
 	"github.com/dynofa/dynofa/bench/harness"
 	"github.com/dynofa/dynofa/gofacade/atomicfile"
+	"github.com/dynofa/dynofa/governor/sensor/nvml"
 )
 
 type benchRunCmd struct {
@@ -59,11 +61,23 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer closing(file, &err)
-	w, err := harness.NewWriter(file, harness.Look(plan.System, version(), time.Now()), plan.Meter)
+	meters, sources := make([]harness.Meter, len(backends)), []string{}
+	for i, backend := range backends {
+		source := harness.NoMeter
+		if m := openMeter("/", backend, nvml.System()); m != nil {
+			defer m.Close()
+			meters[i], source = m, m.Name()
+		}
+		if !slices.Contains(sources, source) {
+			sources = append(sources, source)
+		}
+	}
+	w, err := harness.NewWriter(file, harness.Look(plan.System, version(), time.Now()), strings.Join(sources, ", "))
 	if err != nil {
 		return err
 	}
-	for _, backend := range backends {
+	for i, backend := range backends {
+		plan.Meter = meters[i]
 		if err := c.measure(e, backend, plan, w); err != nil {
 			return err
 		}
