@@ -28,7 +28,7 @@ if ! "$work/a/dynofa" bench worker --help >/dev/null 2>&1; then
     exit 2
 fi
 governor=0
-if "$work/a/dynofa" sim --help | grep -q -e --record; then
+if [[ $("$work/a/dynofa" sim --help) == *--record* ]]; then
     for side in a b; do "$work/$side/dynofa" sim --policy steady --record "$work/$side.jsonl" >/dev/null || exit 2; done
     "$work/b/dynofa" bench compare "$work/a.jsonl" "$work/b.jsonl" || governor=$?
 else
