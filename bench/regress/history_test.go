@@ -177,6 +177,8 @@ func TestVerdicts(t *testing.T) {
 		{0.002, 0.015, 1e-5, Same}, // certainly there, certainly small
 		{0.01, 0.03, 1e-5, Regression},
 		{0.01, 0.03, 0.02, Inconclusive},
+		{0.006, 0.03, 1e-5, Inconclusive}, // not clear of zero by a third of the effect
+		{-0.03, -0.006, 1e-5, Inconclusive},
 		{-0.01, 0.03, 0.3, Inconclusive},
 		{-0.03, -0.01, 1e-5, Improvement},
 	} {
@@ -187,6 +189,8 @@ func TestVerdicts(t *testing.T) {
 	wild := Row{Rounds: 16, Change: 0.053, Low: 0.045, High: 0.058, P: 0.0025}
 	require.True(t, wild.precise(l, 1))
 	require.False(t, wild.precise(l, 10), "p of one row of ten has not caught up with the interval")
+	wild.Low, wild.High, wild.P = 0.006, 0.025, 1e-9
+	require.False(t, wild.precise(l, 1), "more rounds may yet make it clear")
 	wild.Low = -0.001
 	wild.High = 0.019
 	require.True(t, wild.precise(l, 10), "an interval with zero in it needs no p")
