@@ -22,23 +22,31 @@ type Figure struct {
 	Width  vg.Length // 0: 18 cm
 }
 
+// Check refuses a name that Save cannot write.
+func Check(path string) error {
+	if ext := filepath.Ext(path); ext != ".svg" && ext != ".png" {
+		return fmt.Errorf("%s: expected a name that ends in .svg or .png", path)
+	}
+	return nil
+}
+
 // Save writes the picture, as its name's end says: .svg or .png.
 func (f Figure) Save(path string) error {
+	if err := Check(path); err != nil {
+		return err
+	}
 	if f.Width == 0 {
 		f.Width = 18 * vg.Centimeter
 	}
 	var file io.WriterTo
-	switch filepath.Ext(path) {
-	case ".svg":
+	if filepath.Ext(path) == ".svg" {
 		c := vgsvg.New(f.Width, f.Height)
 		f.draw(draw.New(c))
 		file = c
-	case ".png":
+	} else {
 		c := vgimg.NewWith(vgimg.UseWH(f.Width, f.Height), vgimg.UseDPI(120))
 		f.draw(draw.New(c))
 		file = vgimg.PngCanvas{Canvas: c}
-	default:
-		return fmt.Errorf("%s: expected a name that ends in .svg or .png", path)
 	}
 	return atomicfile.Replace(path, func(w io.Writer) error {
 		_, err := file.WriteTo(w)
@@ -51,7 +59,7 @@ func (f Figure) draw(c draw.Canvas) {
 	for i, p := range f.Plots {
 		rows[i] = []*plot.Plot{p}
 	}
-	tiles := draw.Tiles{Rows: len(rows), Cols: 1, PadY: 4 * vg.Millimeter, PadTop: vg.Millimeter, PadBottom: vg.Millimeter, PadRight: 4 * vg.Millimeter}
+	tiles := draw.Tiles{Rows: len(rows), Cols: 1, PadY: 4 * vg.Millimeter, PadTop: vg.Millimeter, PadBottom: vg.Millimeter, PadLeft: vg.Millimeter, PadRight: 4 * vg.Millimeter}
 	for i, row := range plot.Align(rows, tiles, c) {
 		f.Plots[i].Draw(row[0])
 	}

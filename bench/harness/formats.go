@@ -284,8 +284,9 @@ func WriteGHA(w io.Writer, r *Result) error {
 	return indented(w, list)
 }
 
-// WriteGBench writes Google Benchmark's JSON, schema version 1, of the rows with times: each chunk is a repetition, so that its compare.py
-// has the samples for its U test, and the row's median is an aggregate.
+// WriteGBench writes Google Benchmark's JSON, schema version 1: each chunk is a repetition, so that its compare.py has the
+// samples for its U test, and the row's median is an aggregate. A governor's quantities
+// are user counters of aggregates without a time, which they do not have: compare.py passes over those.
 func WriteGBench(w io.Writer, r *Result) error {
 	type benchmark struct {
 		Name            string  `json:"name"`
@@ -308,13 +309,13 @@ func WriteGBench(w io.Writer, r *Result) error {
 	mhz := math.Round(float64(max(e.LimitKHz, e.MaxKHz)) / 1e3)
 	out := struct {
 		Context    map[string]any `json:"context"`
-		Benchmarks []benchmark    `json:"benchmarks"`
+		Benchmarks []any          `json:"benchmarks"`
 	}{map[string]any{
 		"date": e.Time.Format(time.RFC3339), "host_name": "machine-" + e.Fingerprint, "executable": "dynofa",
 		"num_cpus": e.CPUs, "mhz_per_cpu": mhz, "cpu_scaling_enabled": e.Governor != "" && e.Governor != "performance",
 		"aslr_enabled": e.ASLR != "0", "caches": []any{}, "load_avg": []float64{}, "library_version": e.Version,
 		"library_build_type": "release", "json_schema_version": 1,
-	}, []benchmark{}}
+	}, []any{}}
 	if e.Device != nil {
 		out.Context["device"] = e.Device.String()
 	}
@@ -336,6 +337,19 @@ func WriteGBench(w io.Writer, r *Result) error {
 			one.RealTime = float64(median(medians))
 			one.CPUTime = one.RealTime
 			out.Benchmarks = append(out.Benchmarks, one)
+		}
+	}
+	for i := range r.Governed {
+		g := &r.Governed[i]
+		for _, aggregate := range []string{"mean", "stddev"} {
+			b := map[string]any{"name": g.Name() + "_" + aggregate, "run_name": g.Name(), "family_index": len(r.Rows) + i,
+				"per_family_instance_index": 0, "run_type": "aggregate", "repetitions": len(g.Miss), "threads": 1,
+				"aggregate_name": aggregate, "aggregate_unit": "time", "iterations": len(g.Miss)}
+			for _, q := range g.Quantities() {
+				mean, spread := meanAndSpread(q.Values)
+				b[q.Unit] = map[string]float64{"mean": mean, "stddev": spread}[aggregate]
+			}
+			out.Benchmarks = append(out.Benchmarks, b)
 		}
 	}
 	return indented(w, out)

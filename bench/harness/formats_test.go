@@ -115,7 +115,7 @@ func TestSeveralResults(t *testing.T) {
 // governedResult is a file of a governor alone.
 func governedResult(t *testing.T) *Result {
 	var file bytes.Buffer
-	w, err := NewWriter(&file, fixed(), nil)
+	w, err := NewWriter(&file, fixed(), NoMeter)
 	require.NoError(t, err)
 	require.NoError(t, w.Governed(&Governed{"G1 load step", "steady", true, []float64{1, 2, 6}, []float64{-0.5, 0, 0.5}, []float64{10, 20, 30}}))
 	r, err := Read(&file, "governor")
@@ -147,6 +147,13 @@ func TestGovernedFormats(t *testing.T) {
 	require.Equal(t, -1, reader.Units().GetBetter("regret-points"))
 	require.Contains(t, text("table"), "3.00 ± 2.65") // variance (4+1+9)/2
 	require.Contains(t, text("gha"), `"name": "governor/scenario=G1_load_step/policy=steady/miss"`)
+	var v struct{ Benchmarks []map[string]any }
+	require.NoError(t, json.Unmarshal([]byte(text("gbench")), &v))
+	require.Len(t, v.Benchmarks, 2)
+	require.Equal(t, 3.0, v.Benchmarks[0]["miss-%"])
+	require.Equal(t, "governor/scenario=G1_load_step/policy=steady_stddev", v.Benchmarks[1]["name"])
+	require.Equal(t, 10.0, v.Benchmarks[1]["switches/1000"])
+	require.NotContains(t, v.Benchmarks[0], "real_time", "no time, no number")
 	require.Contains(t, text("otava"), ",3.000,0.000,20.000\n")
 	require.Contains(t, text("json"), `"seeded": true`)
 }

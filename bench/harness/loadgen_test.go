@@ -130,7 +130,7 @@ func TestSingleStreamIsLoadGens(t *testing.T) {
 	}
 	own := func() (p50, p90 float64) {
 		var b bytes.Buffer
-		w, err := NewWriter(&b, Look(os.DirFS("/"), "test", time.Now()), nil)
+		w, err := NewWriter(&b, Look(os.DirFS("/"), "test", time.Now()), NoMeter)
 		require.NoError(t, err)
 		plan := Plan{Scenarios: []Scenario{SingleStream}, Levels: []int{level}, Threads: []int{1}, Duration: seconds * 1e9, System: os.DirFS("/")}
 		require.NoError(t, Run(t.Context(), m, plan, w))

@@ -8,23 +8,24 @@ type Meter interface {
 	Millijoules() (float64, bool)
 }
 
-// meterName is "n/a" without a meter: energy is measured or absent, never guessed.
-func meterName(m Meter) string {
-	if m == nil {
-		return "n/a"
-	}
-	return m.Name()
-}
+// NoMeter is the source of no energy: it is measured or absent, never guessed.
+const NoMeter = "n/a"
 
-// spent returns a function that says what was used since spent was called, nil if that is not known.
-func spent(m Meter) func() *float64 {
-	if m == nil {
-		return func() *float64 { return nil }
-	}
-	before, known := m.Millijoules()
+// spender tells what was used between two of its calls, reading the meter once a call: two readings right after each other
+// may have a step of the counter between them that is more than any machine uses in that time.
+func spender(m Meter) func() *float64 {
+	var before float64
+	known := false
 	return func() *float64 {
+		if m == nil {
+			return nil
+		}
 		after, still := m.Millijoules()
-		if used := after - before; known && still && used >= 0 {
+		used := after - before
+		was := known
+		before, known = after, still
+		// No machine uses nothing: a counter that stood still was not read, or steps more seldom than this.
+		if was && still && used > 0 {
 			return &used
 		}
 		return nil

@@ -142,10 +142,10 @@ type Writer struct {
 	rows int
 }
 
-// NewWriter writes the header.
-func NewWriter(w io.Writer, env *Environment, meter Meter) (*Writer, error) {
+// NewWriter writes the header. meter is the source of all energies, "n/a" if there will be none.
+func NewWriter(w io.Writer, env *Environment, meter string) (*Writer, error) {
 	out := &Writer{w: w}
-	return out, out.write(header{Format, Version, env, meterName(meter)})
+	return out, out.write(header{Format, Version, env, meter})
 }
 
 func (w *Writer) write(v any) error {
@@ -333,8 +333,8 @@ func (c *Chunk) check() error {
 			return fmt.Errorf("value %d of the chunk is %d ns, expected 1 to %g", i, ns, longest)
 		}
 	}
-	if c.EnergyMJ != nil && !(*c.EnergyMJ >= 0) {
-		return fmt.Errorf("energy of %g mJ, expected at least 0", *c.EnergyMJ)
+	if c.EnergyMJ != nil && !(*c.EnergyMJ > 0) {
+		return fmt.Errorf("energy of %g mJ, expected more than 0", *c.EnergyMJ)
 	}
 	return c.Watch.check()
 }

@@ -21,7 +21,7 @@ func fixed() *Environment {
 // sampleFile is a result file with every kind of line.
 func sampleFile(t testing.TB) string {
 	var b bytes.Buffer
-	w, err := NewWriter(&b, fixed(), nil)
+	w, err := NewWriter(&b, fixed(), NoMeter)
 	require.NoError(t, err)
 	for level := range 2 {
 		id, err := w.row(&Row{Model: "m.dofa", SHA256: "00", Data: "test", Scenario: SingleStream, Level: level, Subnet: "r20_3x2", Resolution: 20, MACs: 5, Backend: "native/ref", Threads: 1})
@@ -183,7 +183,7 @@ func TestDevicesAreMachines(t *testing.T) {
 	require.Equal(t, look().On(card).Fingerprint, look().On(newer).Fingerprint)
 
 	var b bytes.Buffer
-	_, err := NewWriter(&b, look().On(card), nil)
+	_, err := NewWriter(&b, look().On(card), NoMeter)
 	require.NoError(t, err)
 	r, err := Read(&b, "card.jsonl")
 	require.NoError(t, err)

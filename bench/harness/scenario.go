@@ -144,7 +144,9 @@ type chunker struct {
 }
 
 func (c *chunker) start() {
-	c.watch, c.energy, c.began = guard(c.plan.System), spent(c.plan.Meter), time.Now()
+	c.watch, c.energy = guard(c.plan.System), spender(c.plan.Meter)
+	c.energy()
+	c.began = time.Now()
 }
 
 // add notes a value and, every so often, writes. idle is for how long no query is due: writing takes up to a
@@ -165,7 +167,7 @@ func (c *chunker) flush() error {
 	chunk := &Chunk{Row: c.id, Images: c.images, NS: c.ns, Seconds: time.Since(c.began).Seconds(), EnergyMJ: c.energy()}
 	chunk.Watch, chunk.Dirty = c.watch()
 	err := c.write(chunk)
-	c.ns, c.energy, c.began = c.ns[:0], spent(c.plan.Meter), time.Now()
+	c.ns, c.began = c.ns[:0], time.Now()
 	return err
 }
 

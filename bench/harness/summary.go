@@ -16,12 +16,15 @@ type Summary struct {
 	// Valid tells whether the scenario's own result holds; Why says what is missing.
 	Valid    bool     `json:"valid"`
 	Why      string   `json:"why,omitempty"`
-	Dirty    float64  `json:"dirty"` // share of the time
-	EnergyMJ *float64 `json:"energy_mj_per_image"`
+	Dirty    float64  `json:"dirty"`               // share of the time
+	EnergyMJ *float64 `json:"energy_mj_per_image"` // of the images whose energy is known; null if those are few
 	Complete bool     `json:"complete"`
 	QPS      float64  `json:"qps,omitempty"`
 	BoundMS  float64  `json:"bound_ms,omitempty"`
 }
+
+// mostlyMetered is the share of a row's images whose energy has to be known for the row to have one.
+const mostlyMetered = 0.9
 
 func ms(ns int64) float64 { return float64(ns) / 1e6 }
 
@@ -29,7 +32,7 @@ func ms(ns int64) float64 { return float64(ns) / 1e6 }
 func (m *Measured) Summarize() Summary {
 	s := Summary{Name: m.Name(), Complete: m.Complete, QPS: m.QPS, BoundMS: m.BoundMS}
 	var all, clean []int64
-	images, dirty, energy, metered := 0, 0.0, 0.0, len(m.Chunks) > 0
+	images, metered, dirty, energy := 0, 0, 0.0, 0.0
 	for _, c := range m.Chunks {
 		all = append(all, c.NS...)
 		images += c.Images * len(c.NS)
@@ -39,10 +42,9 @@ func (m *Measured) Summarize() Summary {
 		} else {
 			clean = append(clean, c.NS...)
 		}
-		if c.EnergyMJ == nil {
-			metered = false
-		} else {
+		if c.EnergyMJ != nil {
 			energy += *c.EnergyMJ
+			metered += c.Images * len(c.NS)
 		}
 	}
 	s.Queries = len(all)
@@ -52,8 +54,9 @@ func (m *Measured) Summarize() Summary {
 	}
 	s.MedianMS, s.CleanMS = ms(median(all)), ms(median(clean))
 	s.Dirty, s.ImagesPS = dirty/s.Seconds, float64(images)/s.Seconds
-	if metered {
-		energy /= float64(images)
+	// A meter that steps seldom may have nothing to say of a short chunk, such as the last one.
+	if float64(metered) >= mostlyMetered*float64(images) {
+		energy /= float64(metered)
 		s.EnergyMJ = &energy
 	}
 	if m.Scenario == Offline {

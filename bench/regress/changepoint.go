@@ -23,13 +23,34 @@ type ChangePoint struct {
 	At     int     `json:"at"`
 	Before float64 `json:"before"` // medians of the segments
 	After  float64 `json:"after"`
-	Change float64 `json:"change"` // After over Before minus 1
+	Change float64 `json:"change"` // of times After over Before minus 1, of a governor's quantities After minus Before
 	P      float64 `json:"p"`
 }
 
-// ChangePoints finds shifts of at least effect in a series of positive values.
+// scale is on which numbers a series is looked at, and what a step there is as a change.
+type scale struct {
+	to, from func(float64) float64
+	change   func(step float64) float64
+}
+
+var (
+	shares      = scale{math.Log, math.Exp, math.Expm1}
+	differences = scale{same, same, same}
+)
+
+func same(v float64) float64 { return v }
+
+// ChangePoints finds shifts of at least effect, a share, in a series of positive values.
 func ChangePoints(values []float64, effect float64) []ChangePoint {
-	v := clipped(logs(values))
+	return changePoints(values, shares, effect)
+}
+
+func changePoints(values []float64, of scale, effect float64) []ChangePoint {
+	v := make([]float64, len(values))
+	for i := range v {
+		v[i] = of.to(values[i])
+	}
+	v = clipped(v)
 	var cuts []int
 	divide(v, 0, len(v), &cuts)
 	slices.Sort(cuts)
@@ -38,7 +59,7 @@ func ChangePoints(values []float64, effect float64) []ChangePoint {
 		for i, at := range cuts {
 			left, right := around(v, cuts, i, at)
 			p := welch(left, right)
-			if math.Abs(math.Expm1(median(right)-median(left))) < effect {
+			if math.Abs(of.change(median(right)-median(left))) < effect {
 				p = 1
 			}
 			if p > worst {
@@ -53,8 +74,8 @@ func ChangePoints(values []float64, effect float64) []ChangePoint {
 	points := make([]ChangePoint, len(cuts))
 	for i, at := range cuts {
 		left, right := around(v, cuts, i, at)
-		before, after := math.Exp(median(left)), math.Exp(median(right))
-		points[i] = ChangePoint{At: at, Before: before, After: after, Change: after/before - 1, P: welch(left, right)}
+		before, after := median(left), median(right)
+		points[i] = ChangePoint{At: at, Before: of.from(before), After: of.from(after), Change: of.change(after - before), P: welch(left, right)}
 	}
 	return points
 }

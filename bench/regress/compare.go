@@ -14,15 +14,15 @@ import (
 )
 
 // Pairs and rounds of a comparison. What differs between two processes of one program (where its pages lie) is
-// larger than the noise within one, so a round has fresh processes and few pairs. It gets more where the best two
-// bursts of a side disagree: then none may have been undisturbed.
+// larger than the noise within one, so a round has fresh processes and few pairs. It gets one more where the two bursts
+// of a side disagree: then none may have been undisturbed.
 const (
-	fewPairs    = 3 // of a round
-	manyPairs   = 6 // of a round
+	fewPairs    = 2 // of a round
+	manyPairs   = 3 // of a round
 	disagree    = 0.01
-	mostPairs   = 90 // of a row
+	mostPairs   = 60 // of a row
 	leastRounds = 8
-	firstPairs  = 30 // of a row, before it is settled or suspicious
+	firstPairs  = 20 // of a row, before it is settled or suspicious
 	burst       = 10 * time.Millisecond
 	leastRuns   = 6
 	mostRuns    = 4000
@@ -68,7 +68,8 @@ type series struct {
 // comparer is a comparison at work.
 type comparer struct {
 	Options
-	sides  [2]*Side
+	names  [2]string
+	start  func(side int) (asked, error) // afresh
 	rng    *rand.Rand
 	runs   map[int]int // per burst, by level
 	series []*series   // in the order of the rows
@@ -78,9 +79,15 @@ type comparer struct {
 
 // Compare runs both sides in turn and says which rows changed.
 func Compare(ctx context.Context, a, b *Side, o Options) (*Comparison, error) {
+	sides := [2]*Side{a, b}
+	c := &comparer{Options: o, names: [2]string{a.Name, b.Name}, start: func(i int) (asked, error) { return sides[i].start(ctx) }}
+	return c.compare()
+}
+
+func (c *comparer) compare() (*Comparison, error) {
 	began := time.Now()
-	c := &comparer{Options: o, sides: [2]*Side{a, b}, rng: rand.New(rand.NewPCG(o.Seed, 1)), runs: map[int]int{}}
-	if err := c.phase(ctx, nil, firstPairs); err != nil {
+	c.rng, c.runs = rand.New(rand.NewPCG(c.Seed, 1)), map[int]int{}
+	if err := c.phase(nil, firstPairs); err != nil {
 		return nil, err
 	}
 	suspects := map[*series]bool{}
@@ -90,11 +97,11 @@ func Compare(ctx context.Context, a, b *Side, o Options) (*Comparison, error) {
 		}
 	}
 	if len(suspects) > 0 {
-		if err := c.phase(ctx, suspects, mostPairs); err != nil {
+		if err := c.phase(suspects, mostPairs); err != nil {
 			return nil, err
 		}
 	}
-	out := &Comparison{A: a.Name, B: b.Name, Backend: c.hello[0].Backend, Threads: c.hello[0].Threads, Effect: o.Effect, Alpha: o.Alpha}
+	out := &Comparison{A: c.names[0], B: c.names[1], Backend: c.hello[0].Backend, Threads: c.hello[0].Threads, Effect: c.Effect, Alpha: c.Alpha}
 	if other := c.hello[1].Backend; other != out.Backend {
 		out.Backend += " and " + other
 	}
@@ -129,11 +136,11 @@ func correct(rows []Row) {
 
 // phase adds rounds until every row is precise, within its limits. suspects are the rows that are looked at again;
 // nil is the first look at all of them. No row gets more than so many pairs.
-func (c *comparer) phase(ctx context.Context, suspects map[*series]bool, most int) error {
+func (c *comparer) phase(suspects map[*series]bool, most int) error {
 	for round := 1; c.mostPairs()+fewPairs <= most; round++ {
 		// Further pairs may not take those that the least number of rounds needs.
 		spare := most - c.mostPairs() - fewPairs*max(1, leastRounds-round+1)
-		if err := c.round(ctx, suspects, min(manyPairs, fewPairs+spare)); err != nil {
+		if err := c.round(suspects, min(manyPairs, fewPairs+spare)); err != nil {
 			return err
 		}
 		if c.Done != nil {
@@ -167,24 +174,24 @@ func (c *comparer) mostPairs() int {
 }
 
 // round starts both sides afresh and lets them take turns, with up to so many pairs.
-func (c *comparer) round(ctx context.Context, only map[*series]bool, manyPairs int) (err error) {
+func (c *comparer) round(only map[*series]bool, manyPairs int) (err error) {
 	c.rounds++
-	var workers [2]*worker
+	var workers [2]asked
 	defer func() {
-		for _, w := range workers {
+		for i, w := range workers {
 			if w != nil {
 				if e := w.close(); e != nil && err == nil {
-					err = fmt.Errorf("%s: the worker ended badly: %w", w.name, e)
+					err = fmt.Errorf("%s: the worker ended badly: %w", c.names[i], e)
 				}
 			}
 		}
 	}()
 	for _, i := range c.rng.Perm(2) {
-		w, err := c.sides[i].start(ctx)
+		w, err := c.start(i)
 		if err != nil {
 			return err
 		}
-		workers[i], c.hello[i] = w, w.hello
+		workers[i], c.hello[i] = w, w.greeting()
 	}
 	if err := c.agree(); err != nil {
 		return err
@@ -213,7 +220,7 @@ func (c *comparer) round(ctx context.Context, only map[*series]bool, manyPairs i
 					dirty++
 				}
 				if err := c.note(level, b, best[i]); err != nil {
-					return fmt.Errorf("%s: %w", workers[i].name, err)
+					return fmt.Errorf("%s: %w", c.names[i], err)
 				}
 			}
 		}
@@ -224,7 +231,7 @@ func (c *comparer) round(ctx context.Context, only map[*series]bool, manyPairs i
 			a, b := best[0][s.part].value(), best[1][s.part].value()
 			if a <= 0 || b <= 0 {
 				return fmt.Errorf("level %d: part %q takes %g ns in %s and %g ns in %s, expected both to have it: compare without --kernels",
-					level, s.part, a, c.sides[0].Name, b, c.sides[1].Name)
+					level, s.part, a, c.names[0], b, c.names[1])
 			}
 			to := &s.first
 			if only != nil {
@@ -241,7 +248,7 @@ func (c *comparer) round(ctx context.Context, only map[*series]bool, manyPairs i
 func (c *comparer) agree() error {
 	a, b := c.hello[0], c.hello[1]
 	if len(a.Levels) != len(b.Levels) {
-		return fmt.Errorf("%s has %d levels, %s has %d, expected as many", c.sides[0].Name, len(a.Levels), c.sides[1].Name, len(b.Levels))
+		return fmt.Errorf("%s has %d levels, %s has %d, expected as many", c.names[0], len(a.Levels), c.names[1], len(b.Levels))
 	}
 	if len(c.series) > 0 {
 		return nil
@@ -254,7 +261,7 @@ func (c *comparer) agree() error {
 	}
 	for _, level := range levels {
 		if level < 0 || level >= len(a.Levels) {
-			return fmt.Errorf("%s has no level %d, expected 0 to %d", c.sides[0].Name, level, len(a.Levels)-1)
+			return fmt.Errorf("%s has no level %d, expected 0 to %d", c.names[0], level, len(a.Levels)-1)
 		}
 		s := &series{level: level}
 		s.row.Name = fmt.Sprintf("level=%d/subnet=%s", level, a.Levels[level])

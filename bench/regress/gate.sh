@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 base=${1:-}
 if [ -z "$base" ] || ! git rev-parse -q --verify "$base^{commit}" >/dev/null; then
-    echo "bench-gate: BASE is '$base', expected a revision: make bench-gate BASE=origin/main" >&2
+    echo "bench-gate: BASE is '$base', expected a revision that git knows here: make bench-gate BASE=origin/main" >&2
     exit 2
 fi
 shift
@@ -15,14 +15,20 @@ trap 'git worktree remove --force "$work/tree" 2>/dev/null; rm -rf "$work"' EXIT
 git worktree add -q --detach "$work/tree" "$base"
 # Both from a path of the same length: it is in the program, and moves what comes after it.
 mkdir "$work/a" "$work/b"
-(cd "$work/tree" && go build -buildvcs=false -trimpath -o "$work/a/dynofa" ./cmd/dynofa) || exit 2
-go build -buildvcs=false -trimpath -o "$work/b/dynofa" ./cmd/dynofa || exit 2
+build() { # folder, side, name
+    (cd "$1" && go build -buildvcs=false -trimpath -o "$work/$2/dynofa" ./cmd/dynofa) || {
+        echo "bench-gate: $3 does not build, expected both revisions to" >&2
+        exit 2
+    }
+}
+build "$work/tree" a "$base"
+build . b "this tree"
 if ! "$work/a/dynofa" bench worker --help >/dev/null 2>&1; then
     echo "bench-gate: $base has no bench worker, expected a revision that has" >&2
     exit 2
 fi
 governor=0
-if "$work/a/dynofa" sim --help | grep -q -e --record; then
+if [[ $("$work/a/dynofa" sim --help) == *--record* ]]; then
     for side in a b; do "$work/$side/dynofa" sim --policy steady --record "$work/$side.jsonl" >/dev/null || exit 2; done
     "$work/b/dynofa" bench compare "$work/a.jsonl" "$work/b.jsonl" || governor=$?
 else

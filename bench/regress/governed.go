@@ -3,6 +3,8 @@ package regress
 import (
 	"fmt"
 	"math"
+	"path"
+	"strings"
 
 	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/gonum/stat/distuv"
@@ -27,6 +29,32 @@ type Governed struct {
 // governedEffects are the smallest changes that matter in the mean of a suite; one scenario alone has to change by
 // oneScenario times as much.
 var governedEffects = map[string]float64{"miss": 0.25, "regret": 0.1, "switches": 2}
+
+// quantity is what is known of a governor's row by its name.
+type quantity struct {
+	unit   string
+	effect float64 // the smallest change that matters
+	suite  bool    // of a whole suite
+}
+
+// quantityOf is nil for names of other rows.
+func quantityOf(row string) *quantity {
+	scenario, name := path.Split(row)
+	if !strings.HasPrefix(scenario, "governor/") {
+		return nil
+	}
+	for _, q := range (&harness.Governed{}).Quantities() {
+		if q.Name == name {
+			suite := strings.HasPrefix(scenario, "governor/scenario="+wholeSuite+"/")
+			effect := governedEffects[name]
+			if !suite {
+				effect *= oneScenario
+			}
+			return &quantity{q.Unit, effect, suite}
+		}
+	}
+	return nil
+}
 
 const (
 	oneScenario  = 4
@@ -54,10 +82,8 @@ func governed(a, b []harness.Governed, alpha float64) ([]Governed, error) {
 	for i := range before {
 		qa, qb := before[i].Quantities(), after[i].Quantities()
 		for k := range qa {
-			g := Governed{Name: before[i].Name() + "/" + qa[k].Name, Unit: qa[k].Unit, Effect: governedEffects[qa[k].Name]}
-			if before[i].Scenario != wholeSuite {
-				g.Effect *= oneScenario
-			}
+			g := Governed{Name: before[i].Name() + "/" + qa[k].Name, Unit: qa[k].Unit}
+			g.Effect = quantityOf(g.Name).effect
 			g.estimate(qa[k].Values, qb[k].Values, before[i].Seeded, alpha/float64(3*len(before)))
 			rows = append(rows, g)
 		}

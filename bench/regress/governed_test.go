@@ -21,7 +21,7 @@ func played(t *testing.T, p policy.Entry, scenarios []*sim.Scenario, seeds int) 
 	tables, err := sim.Run(scenarios, []policy.Entry{p}, seeds)
 	require.NoError(t, err)
 	var b bytes.Buffer
-	w, err := harness.NewWriter(&b, &harness.Environment{Fingerprint: "0123456789ab", Time: time.Unix(1700000000, 0)}, nil)
+	w, err := harness.NewWriter(&b, &harness.Environment{Fingerprint: "0123456789ab", Time: time.Unix(1700000000, 0)}, harness.NoMeter)
 	require.NoError(t, err)
 	require.NoError(t, w.Simulated(tables))
 	path := filepath.Join(t.TempDir(), "result.jsonl")

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"time"
 
+	"gonum.org/v1/gonum/stat"
+
 	"github.com/dynofa/dynofa/bench/harness"
 )
 
@@ -22,6 +24,7 @@ type Entry struct {
 	Time     time.Time          `json:"time"`
 	Revision string             `json:"revision"`
 	MS       map[string]float64 `json:"ms,omitempty"`       // rows by name: lower decile of the latency
+	Governed map[string]float64 `json:"governed,omitempty"` // rows by name: mean of a governor's runs, in the unit of their quantity
 	Accepted string             `json:"accepted,omitempty"` // why the shift at Revision is fine
 }
 
@@ -72,12 +75,20 @@ func (e *Entry) check() error {
 	if e.Format != historyFormat || e.Version != 1 {
 		return fmt.Errorf("format %q, version %d, expected %s, 1", e.Format, e.Version, historyFormat)
 	}
-	if e.Revision == "" || (len(e.MS) == 0) == (e.Accepted == "") {
-		return fmt.Errorf("revision %q with %d rows and acceptance %q, expected a revision and one of the two", e.Revision, len(e.MS), e.Accepted)
+	if rows := len(e.MS) + len(e.Governed); e.Revision == "" || (rows == 0) == (e.Accepted == "") {
+		return fmt.Errorf("revision %q with %d rows and acceptance %q, expected a revision and one of the two", e.Revision, rows, e.Accepted)
 	}
 	for name, v := range e.MS {
 		if !(v > 0) || math.IsInf(v, 0) {
 			return fmt.Errorf("%s takes %g ms, expected a number above zero", name, v)
+		}
+	}
+	for name, v := range e.Governed {
+		if quantityOf(name) == nil {
+			return fmt.Errorf("%s is no quantity of a governor, expected a name that ends in miss, regret or switches", name)
+		}
+		if math.Abs(v) > 1000 {
+			return fmt.Errorf("%s is %g, expected -1000 to 1000", name, v)
 		}
 	}
 	return nil
@@ -108,10 +119,15 @@ func (h *History) add(e Entry) error {
 
 // Add appends a result under a revision.
 func (h *History) Add(r *harness.Result, revision string) error {
-	e := Entry{Time: r.Environment.Time, Revision: revision, MS: map[string]float64{}}
+	e := Entry{Time: r.Environment.Time, Revision: revision, MS: map[string]float64{}, Governed: map[string]float64{}}
 	for i := range r.Rows {
 		if values, _ := chunkValues(&r.Rows[i]); len(values) > 0 {
 			e.MS[r.Rows[i].Name()] = median(values) / 1e6
+		}
+	}
+	for _, g := range append(suites(r.Governed), r.Governed...) {
+		for _, q := range g.Quantities() {
+			e.Governed[g.Name()+"/"+q.Name] = stat.Mean(q.Values, nil)
 		}
 	}
 	return h.add(e)
@@ -119,7 +135,7 @@ func (h *History) Add(r *harness.Result, revision string) error {
 
 // Accept notes that the shift at a revision is fine, and why.
 func (h *History) Accept(revision, why string, now time.Time) error {
-	if !slices.ContainsFunc(h.Entries, func(e Entry) bool { return e.Revision == revision && e.MS != nil }) {
+	if !slices.ContainsFunc(h.Entries, func(e Entry) bool { return e.Revision == revision && e.Accepted == "" }) {
 		return fmt.Errorf("%s: no result of revision %q, expected one that was added", h.path, revision)
 	}
 	return h.add(Entry{Time: now.UTC().Truncate(time.Second), Revision: revision, Accepted: why})
@@ -128,9 +144,18 @@ func (h *History) Accept(revision, why string, now time.Time) error {
 // Series is one row over time.
 type Series struct {
 	Name      string    `json:"name"`
+	Unit      string    `json:"unit"` // ms, or that of a governor's quantity
 	Revisions []string  `json:"revisions"`
-	MS        []float64 `json:"ms"`
+	Values    []float64 `json:"values"`
 	Shifts    []Shift   `json:"shifts"`
+}
+
+// Amount is a shift in words.
+func (s *Series) Amount(p *ChangePoint) string {
+	if s.Unit == "ms" {
+		return fmt.Sprintf("%+.1f %%", 100*p.Change)
+	}
+	return fmt.Sprintf("%+.3g %s", p.Change, s.Unit)
 }
 
 // Shift is a change point with its revision.
@@ -140,7 +165,8 @@ type Shift struct {
 	Accepted string `json:"accepted,omitempty"`
 }
 
-// Series are the rows with their shifts of at least effect, sorted by name.
+// Series are the rows with their shifts, sorted by name. Times have to shift by at least effect, a share; a governor's
+// quantities by what matters in a comparison.
 func (h *History) Series(effect float64) []Series {
 	byName, accepted := map[string]*Series{}, map[string]string{}
 	var names []string
@@ -148,21 +174,32 @@ func (h *History) Series(effect float64) []Series {
 		if e.Accepted != "" {
 			accepted[e.Revision] = e.Accepted
 		}
-		for name, ms := range e.MS {
-			s := byName[name]
-			if s == nil {
-				s = &Series{Name: name}
-				byName[name] = s
-				names = append(names, name)
+		for _, values := range []map[string]float64{e.MS, e.Governed} {
+			for name, v := range values {
+				s := byName[name]
+				if s == nil {
+					s = &Series{Name: name, Unit: "ms"}
+					if q := quantityOf(name); q != nil {
+						s.Unit = q.unit
+					}
+					byName[name] = s
+					names = append(names, name)
+				}
+				s.Revisions, s.Values = append(s.Revisions, e.Revision), append(s.Values, v)
 			}
-			s.Revisions, s.MS = append(s.Revisions, e.Revision), append(s.MS, ms)
 		}
 	}
 	slices.Sort(names)
 	var out []Series
 	for _, name := range names {
 		s := byName[name]
-		for _, p := range ChangePoints(s.MS, effect) {
+		points := []ChangePoint(nil)
+		if q := quantityOf(name); q != nil {
+			points = changePoints(s.Values, differences, q.effect)
+		} else {
+			points = ChangePoints(s.Values, effect)
+		}
+		for _, p := range points {
 			revision := s.Revisions[p.At]
 			s.Shifts = append(s.Shifts, Shift{p, revision, accepted[revision]})
 		}

@@ -55,6 +55,59 @@ func TestHistoryFindsAndAcceptsShifts(t *testing.T) {
 	}
 }
 
+// A governor's quantities are series beside the times: they may be zero or negative, and shift by differences.
+func TestHistoryOfAGovernor(t *testing.T) {
+	folder := t.TempDir()
+	h, err := OpenHistory(folder, "m")
+	require.NoError(t, err)
+	rng := rand.New(rand.NewPCG(3, 3))
+	for i := range 16 {
+		r := &harness.Result{Environment: harness.Environment{Time: time.Unix(int64(i), 0)}}
+		late := 0.0 // simulated: the same until the policy changes
+		if i >= 10 {
+			late = 0.5
+		}
+		for _, scenario := range []string{"G1", "G2"} {
+			r.Governed = append(r.Governed, harness.Governed{Scenario: scenario, Policy: "steady", Seeded: true,
+				Miss: []float64{late, late}, Regret: []float64{-0.2, -0.4}, Switches: []float64{5, 7}})
+		}
+		r.Governed = append(r.Governed, harness.Governed{Scenario: "live", Policy: "steady",
+			Miss: []float64{2 + 0.3*rng.NormFloat64()}, Regret: []float64{0.1 * rng.NormFloat64()}, Switches: []float64{20 + 10*late + rng.NormFloat64()}})
+		require.NoError(t, h.Add(r, fmt.Sprintf("r%d", i)))
+	}
+	h, err = OpenHistory(folder, "m")
+	require.NoError(t, err)
+	series := h.Series(0.02)
+	require.Len(t, series, 3*4, "two scenarios, their mean and the live one")
+	shifts := map[string]float64{}
+	for _, s := range series {
+		require.Len(t, s.Values, 16)
+		if s.Name == "governor/scenario=G1/policy=steady/regret" {
+			require.InDelta(t, -0.3, s.Values[15], 1e-12)
+			require.Equal(t, "regret-points", s.Unit)
+		}
+		for _, shift := range s.Shifts {
+			require.Equal(t, "r10", shift.Revision, s.Name)
+			shifts[s.Name] = shift.Change
+		}
+	}
+	// Half a point of misses matters in the mean of the suite, not in one scenario; switches jitter by less than they shift.
+	require.Len(t, shifts, 1, "%v", shifts)
+	require.InDelta(t, 0.5, shifts["governor/scenario=all/policy=steady/miss"], 1e-12)
+	f, err := Plot(series)
+	require.NoError(t, err)
+	require.Len(t, f.Plots, 12)
+	for i := range 5 {
+		for _, s := range series[:3] { // G1
+			s.Name = strings.Replace(s.Name, "G1", fmt.Sprintf("H%d", i), 1)
+			series = append(series, s)
+		}
+	}
+	f, err = Plot(series)
+	require.NoError(t, err)
+	require.Len(t, f.Plots, 3, "the mean of the suite")
+}
+
 // What is there is never changed: the file only grows.
 func TestHistoryIsAppendOnly(t *testing.T) {
 	folder, h := grown(t)
@@ -71,12 +124,14 @@ const goodLine = `{"format":"dynofa-bench-history","version":1,"time":"2026-01-0
 func TestHistoryNamesLineAndReason(t *testing.T) {
 	for text, want := range map[string]string{
 		goodLine + "x\n": "h:2: invalid character",
-		strings.Replace(goodLine, `"version":1`, `"version":2`, 1):                                     "h:1: format \"dynofa-bench-history\", version 2",
-		strings.Replace(goodLine, `{"a":1}`, `{"a":-1}`, 1):                                            "h:1: a takes -1 ms",
-		strings.Replace(goodLine, `"ms":{"a":1}`, `"ms":{}`, 1):                                        "h:1: revision \"r\" with 0 rows",
-		strings.Replace(goodLine, `"revision"`, `"commit"`, 1):                                         `h:1: json: unknown field "commit"`,
-		goodLine + goodLine[:len(goodLine)-1]:                                                          "h:2: the last line has no end",
-		`{"format":"dynofa-bench","version":1,"environment":{"fingerprint":"x"},"meter":"n/a"}` + "\n": "h:1:",
+		strings.Replace(goodLine, `"version":1`, `"version":2`, 1):                                            "h:1: format \"dynofa-bench-history\", version 2",
+		strings.Replace(goodLine, `{"a":1}`, `{"a":-1}`, 1):                                                   "h:1: a takes -1 ms",
+		strings.Replace(goodLine, `"ms":{"a":1}`, `"ms":{}`, 1):                                               "h:1: revision \"r\" with 0 rows",
+		strings.Replace(goodLine, `"revision"`, `"commit"`, 1):                                                `h:1: json: unknown field "commit"`,
+		strings.Replace(goodLine, `"ms":{"a":1}`, `"governed":{"a":1}`, 1):                                    "h:1: a is no quantity of a governor",
+		strings.Replace(goodLine, `"ms":{"a":1}`, `"governed":{"governor/scenario=G1/policy=p/miss":1e4}`, 1): "h:1: governor/scenario=G1/policy=p/miss is 10000",
+		goodLine + goodLine[:len(goodLine)-1]:                                                                 "h:2: the last line has no end",
+		`{"format":"dynofa-bench","version":1,"environment":{"fingerprint":"x"},"meter":"n/a"}` + "\n":        "h:1:",
 	} {
 		h := &History{path: "h"}
 		require.ErrorContains(t, h.parse([]byte(text)), want, "%s", text)
@@ -85,6 +140,7 @@ func TestHistoryNamesLineAndReason(t *testing.T) {
 
 func FuzzHistory(f *testing.F) {
 	f.Add([]byte(goodLine + strings.Replace(goodLine, `"ms":{"a":1}`, `"accepted":"why"`, 1)))
+	f.Add([]byte(strings.Replace(goodLine, `"ms":{"a":1}`, `"governed":{"governor/scenario=G1/policy=p/miss":-1}`, 1)))
 	f.Fuzz(func(_ *testing.T, data []byte) {
 		h := &History{path: "fuzz"}
 		if h.parse(data) == nil && len(h.Entries) < 50 {
@@ -121,6 +177,8 @@ func TestVerdicts(t *testing.T) {
 		{0.002, 0.015, 1e-5, Same}, // certainly there, certainly small
 		{0.01, 0.03, 1e-5, Regression},
 		{0.01, 0.03, 0.02, Inconclusive},
+		{0.006, 0.03, 1e-5, Inconclusive}, // not clear of zero by a third of the effect
+		{-0.03, -0.006, 1e-5, Inconclusive},
 		{-0.01, 0.03, 0.3, Inconclusive},
 		{-0.03, -0.01, 1e-5, Improvement},
 	} {
@@ -131,6 +189,8 @@ func TestVerdicts(t *testing.T) {
 	wild := Row{Rounds: 16, Change: 0.053, Low: 0.045, High: 0.058, P: 0.0025}
 	require.True(t, wild.precise(l, 1))
 	require.False(t, wild.precise(l, 10), "p of one row of ten has not caught up with the interval")
+	wild.Low, wild.High, wild.P = 0.006, 0.025, 1e-9
+	require.False(t, wild.precise(l, 1), "more rounds may yet make it clear")
 	wild.Low = -0.001
 	wild.High = 0.019
 	require.True(t, wild.precise(l, 10), "an interval with zero in it needs no p")

@@ -2,79 +2,110 @@ package regress
 
 import (
 	"encoding/json"
-	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dynofa/dynofa/bench/harness"
 )
 
-// noise is what a shared machine of two cores did to one program: testdata/README.md.
-func noise(t *testing.T) map[string][][2]float64 {
-	data, err := os.ReadFile("testdata/noise.json")
+// recorded reads what a shared machine of two cores did to one program: testdata/README.md.
+func recorded[T any](t *testing.T, name string) map[string][]T {
+	data, err := os.ReadFile(filepath.Join("testdata", name))
 	require.NoError(t, err)
-	var n map[string][][2]float64
+	var n map[string][]T
 	require.NoError(t, json.Unmarshal(data, &n))
-	require.Len(t, n, 2)
+	require.NotEmpty(t, n)
 	return n
 }
 
-// simulate compares with rounds drawn from recorded ones of a row, B slower by a share.
-func simulate(rng *rand.Rand, recorded [][2]float64, slower float64) Verdict {
-	l := Limits{Effect: 0.02, Alpha: 0.01}
-	var s sample
-	var again sample
-	add := func(to *sample) {
-		r := recorded[rng.IntN(len(recorded))]
-		a, b := r[rng.IntN(2)], 0.0
-		if b = r[0]; a == b {
-			b = r[1]
-		}
-		b *= 1 + slower
-		to.a, to.b, to.d = append(to.a, a), append(to.b, b), append(to.d, math.Log(b/a))
-	}
-	var row, second Row
-	for round := 1; round <= firstPairs/fewPairs && !(round > leastRounds && row.precise(l, 1)); round++ {
-		add(&s)
-		if round >= leastRounds {
-			s.estimate(&row, l)
-		}
-	}
-	if !row.within(l) {
-		for round := 1; len(s.d) < mostPairs/fewPairs && !(round > leastRounds && row.precise(l, 1)); round++ {
-			add(&s)
-			n := len(s.d) - 1
-			again.a, again.b, again.d = append(again.a, s.a[n]), append(again.b, s.b[n]), append(again.d, s.d[n])
-			if round >= leastRounds {
-				s.estimate(&row, l)
-			}
-		}
-		again.estimate(&second, l)
-		row.Checked = true
-	}
-	row.judge(l)
-	row.confirm(&second, l)
-	return row.Verdict
+// round is what both sides of a round took, a burst at a time.
+type round [2][]int64
+
+// replayed stands in for the workers of a comparison: its rounds are drawn from recorded ones, B slower by a share. With
+// a part, that one is slower and the whole inference is not.
+type replayed struct {
+	whole, part []round // part may be nil
+	slower      float64
+	rng         *rand.Rand
+	started     int // sides
+	at, swap    int // the recorded round that is at hand, and which of its sides is A
 }
 
-func TestSimulatedComparisons(t *testing.T) {
+// replayedSide is one of the workers in a round.
+type replayedSide struct {
+	*replayed
+	b        bool
+	recorded int // side
+	bursts   int // so far
+}
+
+func (r *replayed) start(side int) (asked, error) {
+	if r.started%2 == 0 {
+		r.at, r.swap = r.rng.IntN(len(r.whole)), r.rng.IntN(2)
+	}
+	r.started++
+	return &replayedSide{replayed: r, b: side == 1, recorded: side ^ r.swap}, nil
+}
+
+func (s *replayedSide) greeting() harness.Hello { return harness.Hello{Levels: []string{"net"}} }
+func (s *replayedSide) close() error            { return nil }
+
+func (s *replayedSide) burst(_, n int, profile bool) (*harness.Burst, error) {
+	b := &harness.Burst{Wall: make([]int64, n), CPU: make([]int64, n), Wait: -1}
+	fill := func(values []int64, recorded []int64, slower bool) {
+		ns := float64(burst / leastRuns) // warm-up: as many inferences a burst as warm it up
+		if s.bursts > 0 {
+			ns = float64(recorded[s.bursts-1])
+		}
+		if slower && s.b {
+			ns *= 1 + s.slower
+		}
+		for i := range values {
+			values[i] = int64(ns)
+		}
+	}
+	fill(b.Wall, s.whole[s.at][s.recorded], s.part == nil)
+	if profile {
+		b.Parts = map[string][]int64{"part": make([]int64, n)}
+		fill(b.Parts["part"], s.part[s.at][s.recorded], true)
+	}
+	s.bursts++
+	return b, nil
+}
+
+func TestReplayedComparisons(t *testing.T) {
 	runs := 100
 	if testing.Short() {
 		runs = 30
 	}
-	for name, recorded := range noise(t) {
+	bursts := recorded[round](t, "bursts.json")
+	for name, r := range map[string]replayed{
+		"level 2": {whole: bursts["level 2"]},
+		"level 6": {whole: bursts["level 6"]},
+		"project": {whole: bursts["level 2 profiled"], part: bursts["level 2 project"]},
+	} {
 		for _, c := range []struct {
 			slower float64
 			want   Verdict
 			least  float64
 		}{{0, Same, 0.9}, {0.05, Regression, 0.95}, {0.02, Regression, 0.8}, {-0.05, Improvement, 0.95}} {
-			rng := rand.New(rand.NewPCG(5, 5))
-			counts := map[Verdict]int{}
-			for range runs {
-				counts[simulate(rng, recorded, c.slower)]++
+			r.rng, r.slower = rand.New(rand.NewPCG(5, 5)), c.slower
+			counts, pairs := map[Verdict]int{}, 0
+			for i := range runs {
+				compare := comparer{Options: usual, start: r.start}
+				compare.Seed, compare.Kernels = uint64(i+1), r.part != nil
+				found, err := compare.compare()
+				require.NoError(t, err)
+				row := found.Rows[len(found.Rows)-1] // the part's, if there is one
+				require.LessOrEqual(t, row.Pairs, mostPairs)
+				counts[row.Verdict]++
+				pairs += row.Pairs
 			}
-			t.Logf("%s, B slower by %+.0f %%: %v", name, 100*c.slower, counts)
+			t.Logf("%s, B slower by %+.0f %%: %v, %d pairs", name, 100*c.slower, counts, pairs/runs)
 			require.GreaterOrEqual(t, float64(counts[c.want]), c.least*float64(runs), "%s %g", name, c.slower)
 			if c.slower == 0 {
 				require.LessOrEqual(t, counts[Regression]+counts[Improvement], runs/100)
@@ -94,7 +125,7 @@ func clean(rng *rand.Rand, recorded [][2]float64, n int) []float64 {
 
 func TestShiftsAreFoundAndPlaced(t *testing.T) {
 	const runs, before, after = 200, 40, 5
-	for name, recorded := range noise(t) {
+	for name, recorded := range recorded[[2]float64](t, "noise.json") {
 		rng := rand.New(rand.NewPCG(9, 9))
 		placed := 0
 		for range runs {
@@ -114,7 +145,7 @@ func TestShiftsAreFoundAndPlaced(t *testing.T) {
 
 func TestCleanSeriesHaveNoShifts(t *testing.T) {
 	const runs = 100
-	for name, recorded := range noise(t) {
+	for name, recorded := range recorded[[2]float64](t, "noise.json") {
 		rng := rand.New(rand.NewPCG(11, 11))
 		found := 0
 		for range runs {

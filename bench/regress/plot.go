@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -20,9 +21,15 @@ var (
 )
 
 // Plot draws series: their points, the median of each segment, and shifts with their revisions. Accepted ones are
-// grey.
+// grey. Where there are too many series for a picture, those of a governor in one scenario are left out.
 func Plot(series []Series) (*figure.Figure, error) {
 	const most = 24
+	if len(series) > most {
+		series = slices.DeleteFunc(slices.Clone(series), func(s Series) bool {
+			q := quantityOf(s.Name)
+			return q != nil && !q.suite
+		})
+	}
 	if len(series) == 0 || len(series) > most {
 		return nil, fmt.Errorf("regress: a picture of %d series, expected 1 to %d", len(series), most)
 	}
@@ -41,17 +48,17 @@ func plotSeries(s *Series) (*plot.Plot, error) {
 	p := plot.New()
 	p.Title.Text = s.Name
 	p.Title.TextStyle.Font.Size = vg.Points(9) // names are long
-	p.Y.Label.Text = "ms"
+	p.Y.Label.Text = s.Unit
 	p.X.Tick.Marker = plot.ConstantTicks(revisionTicks(s.Revisions))
-	points := make(plotter.XYs, len(s.MS))
+	points := make(plotter.XYs, len(s.Values))
 	low, high := math.Inf(1), math.Inf(-1)
-	for i, v := range s.MS {
+	for i, v := range s.Values {
 		points[i] = plotter.XY{X: float64(i), Y: v}
 		low, high = min(low, v), max(high, v)
 	}
-	margin := max(high-low, high/100) / 5
+	margin := max(high-low, math.Abs(high)/100, 1e-9) / 5
 	p.Y.Min, p.Y.Max = low-margin, high+2*margin
-	p.X.Min, p.X.Max = -0.5, float64(len(s.MS))-0.5
+	p.X.Min, p.X.Max = -0.5, float64(len(s.Values))-0.5
 	dots, err := plotter.NewScatter(points)
 	if err != nil {
 		return nil, err
@@ -60,18 +67,18 @@ func plotSeries(s *Series) (*plot.Plot, error) {
 	p.Add(plotter.NewGrid(), dots)
 	from := 0
 	for i := 0; i <= len(s.Shifts); i++ {
-		to := len(s.MS)
+		to := len(s.Values)
 		if i < len(s.Shifts) {
 			to = s.Shifts[i].At
 		}
-		level := median(s.MS[from:to])
+		level := median(s.Values[from:to])
 		if err := line(p, ink, plotter.XYs{{X: float64(from) - 0.5, Y: level}, {X: float64(to) - 0.5, Y: level}}); err != nil {
 			return nil, err
 		}
 		from = to
 	}
 	for _, shift := range s.Shifts {
-		c, text := alert, fmt.Sprintf("%+.1f %% at %.12s", 100*shift.Change, shift.Revision)
+		c, text := alert, fmt.Sprintf("%s at %.12s", s.Amount(&shift.ChangePoint), shift.Revision)
 		if shift.Accepted != "" {
 			c, text = accept, text+", accepted"
 		}

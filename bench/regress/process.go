@@ -29,6 +29,13 @@ const (
 	longestLine = 64 << 20
 )
 
+// asked runs inferences when it is asked to: a worker, or in tests what one once answered.
+type asked interface {
+	greeting() harness.Hello
+	burst(level, n int, profile bool) (*harness.Burst, error)
+	close() error
+}
+
 // worker is a process of a side.
 type worker struct {
 	name  string
@@ -76,6 +83,8 @@ func (s *Side) start(ctx context.Context) (*worker, error) {
 	}
 	return w, nil
 }
+
+func (w *worker) greeting() harness.Hello { return w.hello }
 
 // answer reads one line of JSON into v, which must know all its fields.
 func (w *worker) answer(v any) error {

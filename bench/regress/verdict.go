@@ -94,17 +94,21 @@ func (r *Row) precise(l Limits, rows int) bool {
 		return true
 	}
 	changed := r.Low > 0 || r.High < 0
-	return r.Rounds > 0 && r.High-r.Low <= l.Effect && (!changed || r.P*float64(rows) < l.Alpha)
+	return r.Rounds > 0 && r.High-r.Low <= l.Effect && (!changed || r.clear(l) && r.P*float64(rows) < l.Alpha)
 }
 
+// clear says that a third of the effect is left out by the interval, not zero alone: comparisons stop as soon as they have
+// their answer, which makes intervals a little too short, and so zero is left out more often than it should be.
+func (r *Row) clear(l Limits) bool { return max(r.Low, -r.High) > l.Effect/3 }
+
 // judge settles the verdict; r.P is corrected by then. A change counts if it is certainly there (the interval
-// leaves zero out and p is below alpha) and may be as large as the effect asked for (the interval reaches it): so a
+// is clear of zero and p is below alpha) and may be as large as the effect asked for (the interval reaches it): so a
 // change of exactly that effect is found nearly always and one of half of it hardly ever, provided that the interval is
 // no wider than the effect.
 func (r *Row) judge(l Limits) {
 	r.Verdict = Inconclusive
 	if r.Rounds > 0 {
-		r.Verdict = verdictOf(r.Low, r.High, l.Effect, r.P < l.Alpha)
+		r.Verdict = verdictOf(r.Low, r.High, l.Effect, r.clear(l) && r.P < l.Alpha)
 	}
 }
 

@@ -62,7 +62,7 @@ func look(d dynofa.Device) *harness.Environment {
 // record writes a result file of this machine and a device, now.
 func record(path string, d dynofa.Device, rows func(w *harness.Writer) error) error {
 	return writeFile(path, func(out io.Writer) error {
-		w, err := harness.NewWriter(out, look(d), nil)
+		w, err := harness.NewWriter(out, look(d), harness.NoMeter)
 		if err != nil {
 			return err
 		}

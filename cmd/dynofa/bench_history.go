@@ -19,7 +19,7 @@ type benchHistoryCmd struct {
 	Revision  string  `help:"Revision that --add is of; default: the version that measured."`
 	Accept    string  `help:"Revision of which the shift is fine." placeholder:"REVISION"`
 	Why       string  `help:"Why --accept." placeholder:"TEXT"`
-	Effect    float64 `help:"Smallest shift to tell of, in percent." default:"2"`
+	Effect    float64 `help:"Smallest shift of a time to tell of, in percent." default:"2"`
 	Plot      string  `help:"Draw the series (.svg or .png)." placeholder:"FILE"`
 	Baselines string  `help:"Folder of the histories, a folder a machine." default:"bench/baselines"`
 	JSON      bool    `help:"Print JSON."`
@@ -94,13 +94,13 @@ func (c *benchHistoryCmd) Run(e *env) error {
 func printSeries(w io.Writer, machine string, series []regress.Series) {
 	fmt.Fprintf(w, "machine %s\n", machine)
 	for _, s := range series {
-		fmt.Fprintf(w, "%s: %d results, last %.4f ms\n", s.Name, len(s.MS), s.MS[len(s.MS)-1])
+		fmt.Fprintf(w, "%s: %d results, last %.4f %s\n", s.Name, len(s.Values), s.Values[len(s.Values)-1], s.Unit)
 		for _, p := range s.Shifts {
 			state := "not accepted"
 			if p.Accepted != "" {
 				state = "accepted: " + p.Accepted
 			}
-			fmt.Fprintf(w, "  %+.1f %% at %s (%.4f to %.4f ms, p %.1g), %s\n", 100*p.Change, p.Revision, p.Before, p.After, p.P, state)
+			fmt.Fprintf(w, "  %s at %s (%.4f to %.4f %s, p %.1g), %s\n", s.Amount(&p.ChangePoint), p.Revision, p.Before, p.After, s.Unit, p.P, state)
 		}
 	}
 }

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dynofa/dynofa/bench/figure"
 	"github.com/dynofa/dynofa/bench/harness"
 	"github.com/dynofa/dynofa/gofacade/atomicfile"
+	"github.com/dynofa/dynofa/governor/sensor/nvml"
 )
 
 type benchRunCmd struct {
@@ -25,6 +27,7 @@ type benchRunCmd struct {
 	Layers   bool          `help:"Time the parts of the network, too, in inferences of their own."`
 	Output   string        `short:"o" help:"Result file; it grows as the run goes." default:"out/bench.jsonl"`
 	Pprof    string        `help:"Write the parts as a profile for go tool pprof; implies --layers." placeholder:"FILE"`
+	Plot     string        `help:"Draw the distribution of the latencies (.svg or .png)." placeholder:"FILE"`
 	Seed     uint64        `help:"Of server's random times." default:"1"`
 	JSON     bool          `help:"Print JSON."`
 }
@@ -38,6 +41,9 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 			return fmt.Errorf("--scenario %q, expected one of %q", name, harness.Scenarios())
 		}
 		plan.Scenarios = append(plan.Scenarios, s)
+	}
+	if err := figure.Check(c.Plot); c.Plot != "" && err != nil {
+		return err // before the time is spent
 	}
 	if c.Duration <= 0 || c.QPS < 0 || c.Bound < 0 {
 		return fmt.Errorf("--duration %v, --qps %g, --bound %v, expected numbers above zero", c.Duration, c.QPS, c.Bound)
@@ -67,7 +73,12 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer closing(file, &err)
-	w, err := harness.NewWriter(file, look(models[0].Device()), plan.Meter)
+	source := harness.NoMeter
+	if m := openMeter("/", backends[0], nvml.System()); m != nil { // of the one device
+		defer m.Close()
+		plan.Meter, source = m, m.Name()
+	}
+	w, err := harness.NewWriter(file, look(models[0].Device()), source)
 	if err != nil {
 		return err
 	}
@@ -85,12 +96,29 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 			return err
 		}
 	}
+	if c.Plot != "" {
+		if err := saveLatencies(c.Plot, res); err != nil {
+			return err
+		}
+	}
 	if c.JSON {
 		return harness.WriteJSON(e.stdout, res)
 	}
 	harness.WriteTable(e.stdout, res)
 	e.printf("wrote %s\n", c.Output)
 	return nil
+}
+
+// saveLatencies draws a result.
+func saveLatencies(path string, r *harness.Result) error {
+	f, err := harness.Latencies(r)
+	if err != nil {
+		return err
+	}
+	if err := makeFolder(path); err != nil {
+		return err
+	}
+	return f.Save(path)
 }
 
 func (c *benchRunCmd) measure(e *env, m *harness.Model, plan harness.Plan, w *harness.Writer) error {
@@ -110,8 +138,8 @@ func (c *benchRunCmd) measure(e *env, m *harness.Model, plan harness.Plan, w *ha
 
 type benchExportCmd struct {
 	Results []string `arg:"" help:"Result files of bench run."`
-	Format  string   `help:"go (benchstat reads it), json, otava (CSV), gbench (Google Benchmark JSON), gha (github-action-benchmark), pprof or table." default:"go" enum:"go,json,otava,gbench,gha,pprof,table"`
-	Output  string   `short:"o" help:"File to write; default: the terminal." placeholder:"FILE"`
+	Format  string   `help:"go (benchstat reads it), json, otava (CSV), gbench (Google Benchmark JSON), gha (github-action-benchmark), pprof, plot (of the latencies; needs --output) or table." default:"go" enum:"go,json,otava,gbench,gha,pprof,plot,table"`
+	Output  string   `short:"o" help:"File to write, a plot as .svg or .png; default: the terminal." placeholder:"FILE"`
 }
 
 func (c *benchExportCmd) Run(e *env) error {
@@ -125,6 +153,12 @@ func (c *benchExportCmd) Run(e *env) error {
 			fmt.Fprintf(e.stderr, "%s: the run was killed; its last line is left out\n", path)
 		}
 		results = append(results, r)
+	}
+	if c.Format == "plot" {
+		if len(results) > 1 || c.Output == "" {
+			return fmt.Errorf("%d results as plot into %q, expected one into an --output", len(results), c.Output)
+		}
+		return saveLatencies(c.Output, results[0])
 	}
 	write := func(w io.Writer) error { return harness.Export(w, c.Format, results) }
 	if c.Output == "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,8 +26,10 @@ func benchRun(t *testing.T, flags ...string) (file, out string) {
 }
 
 func TestBenchRunEveryScenario(t *testing.T) {
+	plot := filepath.Join(t.TempDir(), "new", "latencies.svg")
 	file, out := benchRun(t, "--scenario", "singlestream,multistream,server,offline", "--level", "0", "--duration", "20ms", "--qps", "200",
-		"--bound", "1s", "--layers", "--pprof", filepath.Join(t.TempDir(), "p.pb.gz"))
+		"--bound", "1s", "--layers", "--pprof", filepath.Join(t.TempDir(), "p.pb.gz"), "--plot", plot)
+	require.FileExists(t, plot)
 	for _, s := range harness.Scenarios() {
 		require.Contains(t, out, string(s))
 	}
@@ -54,6 +57,13 @@ func TestBenchRunEveryScenario(t *testing.T) {
 	for _, format := range []string{"go", "json", "otava", "gbench", "gha", "table"} {
 		require.NotEmpty(t, succeed(t, "bench", "export", file, "--format", format), format)
 	}
+	again := filepath.Join(t.TempDir(), "again.svg")
+	succeed(t, "bench", "export", file, "--format", "plot", "-o", again)
+	drawn, err := os.ReadFile(plot)
+	require.NoError(t, err)
+	redrawn, err := os.ReadFile(again)
+	require.NoError(t, err)
+	require.Equal(t, string(drawn), string(redrawn))
 }
 
 func TestBenchRunBackendsAndThreads(t *testing.T) {
@@ -93,6 +103,8 @@ func TestBenchRefusesWrongInput(t *testing.T) {
 		{"expected two of a kind", []string{"compare", file, fashion}},
 		{"no such file", []string{"compare", "none.jsonl", file}},
 		{`--scenario "x"`, []string{"run", fashion, "--scenario", "x"}},
+		{"x.bmp: expected a name that ends in .svg or .png", []string{"run", fashion, "--plot", "x.bmp"}},
+		{"expected one into an --output", []string{"export", file, "--format", "plot"}},
 		{"--effect 0", []string{"compare", file, file, "--effect", "0"}},
 		{"expected a fingerprint", []string{"history", "--machine", "../x"}},
 		{"expected both or neither", []string{"history", "--accept", "x"}},
@@ -184,6 +196,15 @@ func TestGovernorInTheRecord(t *testing.T) {
 	code, out, errs := command("bench", "compare", path("good"), path("bad"))
 	require.Equal(t, exitNo, code, "%s%s", out, errs)
 	require.Contains(t, errs, "governor/scenario=G1_fig7/policy=steady/regret")
+	for i := range 8 {
+		name := "good"
+		if i >= 4 {
+			name = "bad"
+		}
+		succeed(t, "bench", "history", "--add", path(name), "--revision", fmt.Sprint("r", i), "--baselines", folder)
+	}
+	require.Regexp(t, `(?m)^governor/scenario=G1_fig7/policy=steady/regret: 8 results, last \S+ regret-points\n  \+\S+ regret-points at r4 `,
+		succeed(t, "bench", "history", "--baselines", folder))
 
 	succeed(t, "govern", fashion, "--data", fashionTest, "--deadline", "25", "--compare", "steady,dynamicofa-free", "--repeat", "2", "--seconds", "100ms",
 		"--record", path("live"))

@@ -194,13 +194,17 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 // onGPU tells the engines on GPUs: cuda, cuda:1, cuda/tf32:1.
 func onGPU(backend string) bool { return strings.HasPrefix(backend, "cuda") }
 
-// device is the number of the GPU that one of the engines uses.
+// gpuNumber is the number of the device that an engine on a GPU uses.
+func gpuNumber(backend string) int {
+	_, number, _ := strings.Cut(backend, ":")
+	n, _ := strconv.Atoi(number) // none is the first; opening the engine refuses what is no number
+	return n
+}
+
+// device is that of the one engine on a GPU, if any is.
 func (c *governCmd) device() int {
-	for _, backend := range c.Backend {
-		if _, number, found := strings.Cut(backend, ":"); found && onGPU(backend) {
-			n, _ := strconv.Atoi(number) // opening the engine refuses what is no number
-			return n
-		}
+	if i := slices.IndexFunc(c.Backend, onGPU); i >= 0 {
+		return gpuNumber(c.Backend[i])
 	}
 	return 0
 }

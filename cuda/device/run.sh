@@ -113,8 +113,8 @@ print(f"ceilings: {peak} GFLOP/s, {top['copy_gb_s']} GB/s, {top['multiprocessors
 print("network precision level   p50 us   p99 us  plain us  parts us  between  first/p50  select us   GFLOP/s  of peak      GB/s  of copy")
 for r in rows:
     if "batch" in r:
-        print(f"{r['of']:7} {r['level']:6} in batches of {r['batch']:2}: {r['image_us']:8.1f} us an image, {r['gflops']:9.1f} GFLOP/s,"
-              f" {100 * r['gflops'] / top['fma_gflops']:6.2f} % of peak; prepared in {r['prepare_us']:.0f} us")
+        print(f"{r['of']:7} {r['precision']:9} {r['level']:5} in batches of {r['batch']:2}: {r['image_us']:8.1f} us an image, {r['gflops']:9.1f} GFLOP/s,"
+              f" {100 * r['gflops'] / peak[r['precision']]:6.2f} % of peak; prepared in {r['prepare_us']:.0f} us")
     elif "p50_us" in r:
         rate = 4e-3 * levels[r["of"]][r["level"]]["params"] / r["p50_us"]
         print(f"{r['of']:7} {r['precision']:9} {r['level']:5} {r['p50_us']:8.1f} {r['p99_us']:8.1f} {r['plain_p50_us']:9.1f} {r['parts_us']:9.1f}"
