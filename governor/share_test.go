@@ -1,6 +1,8 @@
 package governor_test
 
 import (
+	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -53,4 +55,67 @@ func TestShare(t *testing.T) {
 			require.LessOrEqual(t, busy, c.budget)
 		})
 	}
+}
+
+// Two models answer a camera's frames one after another on one device, which is half as slow again for a while. Without
+// shares the second has what the first leaves; with them both are in time, and the first has priority.
+func TestShareOnADevice(t *testing.T) {
+	const period = 100 * time.Millisecond
+	type model struct {
+		*governor.Governor
+		limit         time.Duration
+		late, frames  int
+		quiet, loaded float64 // sums of accuracies
+	}
+	play := func(shared bool) [2]model {
+		p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+		c, err := governor.Constraints{Deadline: 95 * time.Millisecond, Period: period}.Complete()
+		require.NoError(t, err)
+		var models [2]model
+		for i := range models {
+			models[i].limit = c.Deadline
+			models[i].Governor, err = governor.New(governor.Config{Profile: p, Estimator: estimator.New(p, nil), Policy: steady.New(nil), Constraints: c})
+			require.NoError(t, err)
+		}
+		for frame := range 300 {
+			if shared && frame%10 == 0 {
+				limits, ok := governor.Share([]governor.Claim{
+					{Profile: p, Estimate: models[0].Estimate(), Constraints: c, Priority: 1},
+					{Profile: p, Estimate: models[1].Estimate(), Constraints: c},
+				}, c.Deadline.Seconds()/period.Seconds())
+				require.True(t, ok)
+				models[0].limit, models[1].limit = limits[0], limits[1]
+			}
+			loaded := frame >= 100 && frame < 200
+			now := time.Duration(0) // since the frame is there
+			for i := range models {
+				m := &models[i]
+				d := m.NextWithin(min(m.limit, c.Deadline-now))
+				took := float64(p.Levels[d.Level].Latency[0]) * math.Exp(0.03*r.NormFloat64())
+				if loaded {
+					took *= 1.5
+				}
+				m.Observe(time.Duration(took))
+				now += time.Duration(took)
+				m.frames++
+				if now > c.Deadline {
+					m.late++
+				}
+				if loaded {
+					m.loaded += p.Levels[d.Level].Accuracy / 100
+				} else {
+					m.quiet += p.Levels[d.Level].Accuracy / 200
+				}
+			}
+		}
+		return models
+	}
+	shared, alone := play(true), play(false)
+	for i, m := range shared {
+		t.Logf("model %d: late %d of %d, alone %d; accuracy %.1f %%, under load %.1f %%", i, m.late, m.frames, alone[i].late, m.quiet, m.loaded)
+		require.LessOrEqual(t, m.late, 2)
+	}
+	require.Greater(t, alone[1].late, 10, "the other one leaves it too little when the load comes")
+	require.Greater(t, shared[0].quiet, shared[1].quiet)
+	require.Greater(t, shared[0].loaded, shared[1].loaded)
 }
