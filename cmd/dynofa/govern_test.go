@@ -164,7 +164,7 @@ func TestGovernLive(t *testing.T) {
 	dir := t.TempDir()
 	events := filepath.Join(dir, "events")
 	out := succeed(t, "govern", shipped+"fashion.dofa", "--data", shipped+"test", "--deadline", "25", "--compare", "steady,dynamicofa-free",
-		"--repeat", "2", "--seconds", "400ms", "--load", "cpu:150ms-300ms", "--load", "memory:150ms-300ms", "-o", dir, "--events", events,
+		"--repeat", "2", "--seconds", "1.5s", "--load", "cpu:300ms-1200ms", "--load", "memory:300ms-1200ms", "-o", dir, "--events", events,
 		"--metrics", ":0", "--json")
 	var report governReport
 	require.NoError(t, json.Unmarshal([]byte(out), &report))
