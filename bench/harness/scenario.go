@@ -38,6 +38,7 @@ const patienceFactor = 10
 
 // Run measures a model and appends to w as it goes.
 func Run(ctx context.Context, m *Model, p Plan, w *Writer) error {
+	defer spareP()()
 	for _, scenario := range p.Scenarios {
 		for _, level := range p.Levels {
 			for _, threads := range p.Threads {
@@ -184,6 +185,7 @@ func (p *Plan) stream(ctx context.Context, t *Target, c *chunker) error {
 	}
 	began := time.Now()
 	for c.start(); !p.enough(time.Since(began), c.total, percentile); {
+		t.Yield()
 		start := time.Now()
 		for range c.images {
 			if err := t.Run(ctx); err != nil {
@@ -205,6 +207,7 @@ func (p *Plan) server(ctx context.Context, t *Target, qps float64, c *chunker) e
 	gap := func() time.Duration { return time.Duration(arrivals.ExpFloat64() / qps * 1e9) }
 	due := gap()
 	for c.start(); !p.enough(due, c.total, Server.percentile()); {
+		t.Yield()
 		waitUntil(began.Add(due))
 		if err := t.Run(ctx); err != nil {
 			return err
@@ -332,6 +335,7 @@ func side(ctx context.Context, targets []*Target, n int) error {
 	for i, t := range targets {
 		wg.Go(func() {
 			for next.Add(1) <= int64(n) && errs[i] == nil {
+				t.Yield()
 				errs[i] = t.Run(ctx)
 			}
 		})

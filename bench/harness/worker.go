@@ -83,6 +83,7 @@ func Worker(ctx context.Context, m *Model, threads int, version string, slow Slo
 	// The garbage collector's work would count as the inferences', and there is next to no garbage.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(1 << 30)
+	defer spareP()()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	hello := Hello{Protocol: Protocol, Version: version, Model: m.Name, SHA256: m.SHA256, Backend: m.Backend(), Threads: threads}

@@ -3,7 +3,7 @@
 //
 //   driver LIBRARY BUNDLE IMAGES [--scenario NAME] [--level N] [--threads N] [--seconds S] [--qps
 //   Q] [--bound-ms B]
-//          [--labels FILE] [--out FOLDER]
+//          [--samples N] [--labels FILE] [--out FOLDER]
 //   driver --min-queries PERCENTILE MOST      what LoadGen's early stopping asks for with 0 to MOST
 //   slower queries
 //
@@ -117,7 +117,8 @@ std::vector<unsigned char> idx(const std::string &path, size_t dimensions, size_
 // The images, which are all kept in memory.
 class images : public mlperf::QuerySampleLibrary {
   public:
-    images(const std::string &path, size_t floats) : floats_(floats) {
+    // LoadGen asks for some of the images, which it takes at random.
+    images(const std::string &path, size_t floats, size_t some) : floats_(floats), some_(some) {
         std::vector<unsigned char> grey = idx(path, 3, &count_);
         if (grey.size() / count_ * 3 != floats)
             fail(path + " has images of " + std::to_string(grey.size() / count_) +
@@ -129,14 +130,14 @@ class images : public mlperf::QuerySampleLibrary {
     }
     const std::string &Name() override { return name_; }
     size_t TotalSampleCount() override { return count_; }
-    size_t PerformanceSampleCount() override { return std::min<size_t>(count_, 1024); }
+    size_t PerformanceSampleCount() override { return std::min(count_, some_); }
     void LoadSamplesToRam(const std::vector<mlperf::QuerySampleIndex> &) override {}
     void UnloadSamplesFromRam(const std::vector<mlperf::QuerySampleIndex> &) override {}
     float *at(size_t i) { return &pixels_[i * floats_]; }
 
   private:
     std::string name_ = "IDX";
-    size_t floats_, count_ = 0;
+    size_t floats_, some_, count_ = 0;
     std::vector<float> pixels_;
 };
 
@@ -215,14 +216,10 @@ int main(int argc, char **argv) {
         min_queries(argv[2], argv[3]);
         return 0;
     }
-    std::map<std::string, std::string> options{{"scenario", "singlestream"},
-                                               {"level", ""},
-                                               {"threads", "1"},
-                                               {"seconds", "600"},
-                                               {"qps", "100"},
-                                               {"bound-ms", "15"},
-                                               {"labels", ""},
-                                               {"out", "."}};
+    std::map<std::string, std::string> options{
+        {"scenario", "singlestream"}, {"level", ""},  {"threads", "1"},
+        {"seconds", "600"},           {"qps", "100"}, {"bound-ms", "15"},
+        {"samples", "1024"},          {"labels", ""}, {"out", "."}};
     for (int i = 4; i < argc; i += 2)
         if (strncmp(argv[i], "--", 2) != 0 || options.count(argv[i] + 2) == 0 || i + 1 == argc)
             fail(std::string("unknown or lonely option ") + argv[i]);
@@ -256,7 +253,8 @@ int main(int argc, char **argv) {
     for (mlperf_backend_ptr_t &b : backends)
         if ((b = api.create(argv[2], &config, "")) == nullptr)
             return 2;
-    images samples(argv[3], (size_t)api.input_type(backends[0], 0).size);
+    images samples(argv[3], (size_t)api.input_type(backends[0], 0).size,
+                   (size_t)number("--samples", options["samples"], 1, 1e6));
     std::vector<unsigned char> labels;
     size_t labelled = 0;
     if (!options["labels"].empty()) {

@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/dynofa/dynofa/bench/regress"
 )
 
 // engine is one of those that are compared: an adapter in workers/ and a line in engines.
@@ -132,12 +134,12 @@ func newShop() (*shop, error) {
 
 // output runs a command and returns what it prints; its error ends with the last thing it said.
 func (s *shop) output(dir, name string, arguments ...string) ([]byte, error) {
-	said := &tail{}
+	said := &regress.Tail{}
 	cmd := exec.Command(name, arguments...)
 	cmd.Dir, cmd.Stderr = dir, said
 	out, err := cmd.Output()
 	if errors.As(err, new(*exec.ExitError)) {
-		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(name), err, said.last())
+		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(name), err, said.Last("without a word"))
 	}
 	return out, err
 }

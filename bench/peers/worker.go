@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dynofa/dynofa/bench/regress"
 )
 
 // A worker that says nothing for longer hangs; loading and blocks of runs on a busy machine are what may take long.
@@ -28,14 +30,14 @@ type worker struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan string // closed at the end of its output
-	said  *tail
+	said  *regress.Tail
 	limit time.Duration // of an answer
 	wait  func() error  // for the end of the process, any number of times
 }
 
 // start starts a program that answers each line of its input by one line of JSON.
 func start(name string, argv []string) (*worker, error) {
-	w := &worker{name: name, cmd: exec.Command(argv[0], argv[1:]...), lines: make(chan string), said: &tail{}, limit: patience}
+	w := &worker{name: name, cmd: exec.Command(argv[0], argv[1:]...), lines: make(chan string), said: &regress.Tail{}, limit: patience}
 	w.cmd.Stderr = w.said
 	w.cmd.Env = append(os.Environ(), "PYTHONDONTWRITEBYTECODE=1")
 	w.cmd.WaitDelay = time.Second // a process that it leaves behind may keep its pipes open
@@ -76,7 +78,7 @@ func (w *worker) answer(v any) error {
 		if !ok {
 			_ = w.cmd.Process.Kill() // it may have closed its output only
 			_ = w.wait()             // the reason is in what it said
-			return fmt.Errorf("%s: ended: %s", w.name, w.said.last())
+			return fmt.Errorf("%s: ended: %s", w.name, w.said.Last("without a word"))
 		}
 		d := json.NewDecoder(strings.NewReader(line))
 		d.DisallowUnknownFields()
@@ -202,31 +204,4 @@ func (w *worker) close() error {
 		}
 	}()
 	return errors.Join(err, w.wait())
-}
-
-// tail keeps the end of what a process says.
-type tail struct {
-	mu   sync.Mutex
-	data []byte
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.data = append(t.data, p...)
-	if extra := len(t.data) - 4096; extra > 0 {
-		t.data = t.data[extra:]
-	}
-	return len(p), nil
-}
-
-// last is its last line that is not empty.
-func (t *tail) last() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	text := strings.TrimSpace(string(t.data))
-	if text == "" {
-		return "without a word"
-	}
-	return text[strings.LastIndexByte(text, '\n')+1:]
 }

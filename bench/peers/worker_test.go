@@ -94,11 +94,3 @@ func TestNoSuchProgram(t *testing.T) {
 	_, err := start("nothing", []string{"./no-such-program"})
 	require.ErrorContains(t, err, "no-such-program")
 }
-
-func TestTailKeepsTheEnd(t *testing.T) {
-	var s tail
-	_, _ = s.Write([]byte(strings.Repeat("x", 10000) + "\nfirst\n"))
-	_, _ = s.Write([]byte("last\n\n"))
-	require.Equal(t, "last", s.last())
-	require.LessOrEqual(t, len(s.data), 4096)
-}

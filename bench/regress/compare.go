@@ -31,6 +31,9 @@ const (
 	lower = 0.1
 )
 
+// MostRounds of a comparison; it has far fewer where nothing changed.
+const MostRounds = mostPairs / fewPairs
+
 // Options is what a comparison does.
 type Options struct {
 	Limits

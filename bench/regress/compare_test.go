@@ -147,3 +147,12 @@ func TestSelfTestCounts(t *testing.T) {
 	require.Greater(t, l.Finds, 0.0)
 	require.Less(t, l.Finds, 0.01)
 }
+
+func TestTailKeepsTheEnd(t *testing.T) {
+	var s Tail
+	require.Equal(t, "nothing", s.Last("nothing"))
+	_, _ = s.Write([]byte(strings.Repeat("x", 10000) + "\nfirst\n"))
+	_, _ = s.Write([]byte("last\n\n"))
+	require.Equal(t, "last", s.Last("nothing"))
+	require.LessOrEqual(t, len(s.data), 4096)
+}

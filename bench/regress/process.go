@@ -42,12 +42,12 @@ type worker struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
 	lines chan []byte // closed at the end of its output
-	said  *tail
+	said  *Tail
 	hello harness.Hello
 }
 
 func (s *Side) start(ctx context.Context) (*worker, error) {
-	w := &worker{name: s.Name, cmd: exec.CommandContext(ctx, s.Argv[0], s.Argv[1:]...), lines: make(chan []byte), said: &tail{}}
+	w := &worker{name: s.Name, cmd: exec.CommandContext(ctx, s.Argv[0], s.Argv[1:]...), lines: make(chan []byte), said: &Tail{}}
 	w.cmd.Stderr = w.said
 	w.cmd.Env = append(os.Environ(), s.Env...)
 	w.cmd.WaitDelay = time.Second
@@ -94,7 +94,7 @@ func (w *worker) answer(v any) error {
 	case line, ok := <-w.lines:
 		if !ok {
 			_ = w.close() // what it said is complete afterwards
-			return fmt.Errorf("%s: the worker ended: %s", w.name, w.said.last())
+			return fmt.Errorf("%s: the worker ended: %s", w.name, w.said.Last("without a word; does this build have bench worker?"))
 		}
 		d := json.NewDecoder(strings.NewReader(string(line)))
 		d.DisallowUnknownFields()
@@ -143,13 +143,14 @@ func (w *worker) close() error {
 	return w.cmd.Wait()
 }
 
-// tail keeps the end of what a process says.
-type tail struct {
+// Tail keeps the end of what a process says. Its methods may be called from several goroutines.
+type Tail struct {
 	mu   sync.Mutex
 	data []byte
 }
 
-func (t *tail) Write(p []byte) (int, error) {
+// Write takes what is said.
+func (t *Tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.data = append(t.data, p...)
@@ -159,13 +160,13 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// last is the last line that is not empty.
-func (t *tail) last() string {
+// Last is the last line that is not empty, or the given text if there is none.
+func (t *Tail) Last(none string) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	text := strings.TrimSpace(string(t.data))
 	if text == "" {
-		return "without a word; does this build have bench worker?"
+		return none
 	}
 	return text[strings.LastIndexByte(text, '\n')+1:]
 }

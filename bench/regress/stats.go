@@ -193,6 +193,25 @@ func holm(p []float64) []float64 {
 	return adjusted
 }
 
+// student is the two-sided p-value of Student's t-test of two samples that spread alike.
+func student(a, b []float64) float64 {
+	if len(a) < 2 || len(b) < 2 {
+		return 1
+	}
+	ma, va := stat.MeanVariance(a, nil)
+	mb, vb := stat.MeanVariance(b, nil)
+	n, m := float64(len(a)), float64(len(b))
+	v := ((n-1)*va + (m-1)*vb) / (n + m - 2)
+	if v == 0 {
+		if ma == mb {
+			return 1
+		}
+		return 0
+	}
+	t := math.Abs(ma-mb) / math.Sqrt(v*(1/n+1/m))
+	return 2 * distuv.StudentsT{Mu: 0, Sigma: 1, Nu: n + m - 2}.Survival(t)
+}
+
 // welch is the two-sided p-value of Welch's t-test.
 func welch(a, b []float64) float64 {
 	if len(a) < 2 || len(b) < 2 {

@@ -73,6 +73,11 @@ func TestMannWhitney(t *testing.T) {
 }
 
 func TestWelch(t *testing.T) {
+	// Variance 1 of both and means 3 apart: t = 3/sqrt(2/3) with 4 degrees.
+	require.InDelta(t, 0.0213, student([]float64{1, 2, 3}, []float64{4, 5, 6}), 1e-4)
+	require.Equal(t, 1.0, student([]float64{1}, []float64{2, 3}))
+	require.Equal(t, 1.0, student([]float64{1, 1}, []float64{1, 1}))
+	require.Equal(t, 0.0, student([]float64{1, 1}, []float64{2, 2}))
 	require.Equal(t, 1.0, welch([]float64{1}, []float64{2, 3}))
 	require.Equal(t, 1.0, welch([]float64{1, 1}, []float64{1, 1}))
 	require.Equal(t, 0.0, welch([]float64{1, 1}, []float64{2, 2}))

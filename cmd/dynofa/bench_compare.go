@@ -115,7 +115,7 @@ func (c *benchCompareCmd) Run(e *env) error {
 				side.Argv[3] = c.Model
 			}
 		}
-		bar := e.progress(20, "compare")
+		bar := e.progress(regress.MostRounds, "compare")
 		o.Done = func() { _ = bar.Add(1) }
 		if found, err = regress.Compare(e.ctx, a, b, o); err != nil {
 			return err

@@ -216,14 +216,14 @@ func (c *buildCmd) devices(e *env, m *dynofa.Model, s *dynofa.Session, sum strin
 			return []pipeline.Device{here}, nil
 		}
 	}
-	bar := e.progress(1000, "profile")
+	bar := e.progressShare("profile")
 	r, err := profile.Run(e.ctx, profile.Options{
 		Engine: &profiled{session: prepared{s}}, Space: m.Space(), Dir: dir, Limit: c.ProfileTime, Seed: c.Seed,
 		Bundle: sum, Backend: s.Backend(), Device: m.Device().String(), Threads: s.Threads(), Dynofa: version(),
 		Command: fmt.Sprintf("dynofa build %s --profile-time %v --seed %d", filepath.Base(c.Bundle), c.ProfileTime, c.Seed),
 		Progress: func(what string, of float64) {
 			bar.Describe("profile: " + what)
-			_ = bar.Set(int(1000 * of))
+			_ = bar.SetShare(of)
 		},
 	})
 	_ = bar.Finish()

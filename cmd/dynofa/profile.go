@@ -99,7 +99,7 @@ func (c *profileCmd) profile(e *env, backend string, threads int, dir func(backe
 	if t, err := latency.Load(folder); err == nil && t.Profile() != nil && t.Profile().Bundle == sum {
 		fmt.Fprintf(e.stderr, "%s has a table of %s: it is measured again, and replaced in the end\n", folder, t.Profile().Date)
 	}
-	bar := e.progress(1000, "profile")
+	bar := e.progressShare("profile")
 	defer bar.Finish() //nolint:errcheck // it is only a bar
 	return profile.Run(e.ctx, profile.Options{
 		Engine: &profiled{session: prepared{s}}, Space: m.Space(), Dir: folder, Resolutions: c.Resolutions, Limit: c.Limit, Seed: c.Seed,
@@ -108,7 +108,7 @@ func (c *profileCmd) profile(e *env, backend string, threads int, dir func(backe
 		Command: fmt.Sprintf("dynofa profile %s --backend %s --threads %d --limit %v --seed %d", filepath.Base(c.Bundle), s.Backend(), threads, c.Limit, c.Seed),
 		Progress: func(what string, of float64) {
 			bar.Describe(what)
-			_ = bar.Set(int(1000 * of))
+			_ = bar.SetShare(of)
 		},
 	})
 }

@@ -18,6 +18,7 @@ type progress struct {
 	w           io.Writer
 	what        string
 	done, total int
+	share       bool // the total is a resolution, which nobody counts
 	start, last time.Time
 }
 
@@ -25,11 +26,24 @@ type progress struct {
 const progressInterval = 15 * time.Second
 
 func (e *env) progress(total int, what string) *progress {
-	p := &progress{w: e.stderr, what: what, total: total, start: time.Now(), last: time.Now()}
+	return e.begin(&progress{what: what, total: total})
+}
+
+// progressShare is of what is not counted but known as a share, by SetShare.
+func (e *env) progressShare(what string) *progress {
+	return e.begin(&progress{what: what, total: 1000, share: true})
+}
+
+func (e *env) begin(p *progress) *progress {
+	p.w, p.start = e.stderr, time.Now()
+	p.last = p.start
 	if f, ok := e.stderr.(*os.File); ok && isTerminal(f) {
-		p.bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(e.stderr), progressbar.OptionSetDescription(what),
-			progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100*time.Millisecond),
-			progressbar.OptionClearOnFinish())
+		options := []progressbar.Option{progressbar.OptionSetWriter(e.stderr), progressbar.OptionSetDescription(p.what),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100 * time.Millisecond), progressbar.OptionClearOnFinish()}
+		if !p.share {
+			options = append(options, progressbar.OptionShowCount())
+		}
+		p.bar = progressbar.NewOptions(p.total, options...)
 	}
 	return p
 }
@@ -43,6 +57,9 @@ func (p *progress) Add(n int) error {
 	defer p.mu.Unlock()
 	return p.advance(p.done + n)
 }
+
+// SetShare says which share is done.
+func (p *progress) SetShare(of float64) error { return p.Set(int(of * float64(p.total))) }
 
 // Set says how many are done.
 func (p *progress) Set(n int) error {
@@ -77,7 +94,11 @@ func (p *progress) advance(done int) error {
 
 func (p *progress) line(passed time.Duration) string {
 	left := time.Duration(float64(passed) * float64(p.total-p.done) / float64(max(1, p.done)))
-	return fmt.Sprintf("%s: %d of %d (%d %%), %v left", p.what, p.done, p.total, 100*p.done/max(1, p.total), left.Round(time.Second))
+	percent := 100 * p.done / max(1, p.total)
+	if p.share {
+		return fmt.Sprintf("%s: %d %%, %v left", p.what, percent, left.Round(time.Second))
+	}
+	return fmt.Sprintf("%s: %d of %d (%d %%), %v left", p.what, p.done, p.total, percent, left.Round(time.Second))
 }
 
 // Finish clears the bar.

@@ -246,4 +246,8 @@ func TestProgressOfALog(t *testing.T) {
 	require.NoError(t, p.Set(300))
 	require.Contains(t, log.String(), "compare: 300 of 400 (75 %)")
 	require.NoError(t, p.Finish())
+	share := (&env{stderr: &log}).progressShare("profile")
+	share.last = share.last.Add(-progressInterval)
+	require.NoError(t, share.SetShare(0.5))
+	require.Contains(t, log.String(), "profile: 50 %, ")
 }
