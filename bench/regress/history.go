@@ -117,18 +117,29 @@ func (h *History) add(e Entry) error {
 	return err
 }
 
-// Add appends a result under a revision.
-func (h *History) Add(r *harness.Result, revision string) error {
-	e := Entry{Time: r.Environment.Time, Revision: revision, MS: map[string]float64{}, Governed: map[string]float64{}}
-	for i := range r.Rows {
-		if values, _ := chunkValues(&r.Rows[i]); len(values) > 0 {
-			e.MS[r.Rows[i].Name()] = median(values) / 1e6
+// Add appends what results say of a revision, at least one: of each time the median of them, of a governor's quantities
+// the mean.
+func (h *History) Add(revision string, results ...*harness.Result) error {
+	e := Entry{Time: results[0].Environment.Time, Revision: revision, MS: map[string]float64{}, Governed: map[string]float64{}}
+	times, quantities := map[string][]float64{}, map[string][]float64{}
+	for _, r := range results {
+		for i := range r.Rows {
+			if values, _ := chunkValues(&r.Rows[i]); len(values) > 0 {
+				times[r.Rows[i].Name()] = append(times[r.Rows[i].Name()], median(values)/1e6)
+			}
+		}
+		for _, g := range append(suites(r.Governed), r.Governed...) {
+			for _, q := range g.Quantities() {
+				name := g.Name() + "/" + q.Name
+				quantities[name] = append(quantities[name], stat.Mean(q.Values, nil))
+			}
 		}
 	}
-	for _, g := range append(suites(r.Governed), r.Governed...) {
-		for _, q := range g.Quantities() {
-			e.Governed[g.Name()+"/"+q.Name] = stat.Mean(q.Values, nil)
-		}
+	for name, values := range times {
+		e.MS[name] = median(values)
+	}
+	for name, values := range quantities {
+		e.Governed[name] = stat.Mean(values, nil)
 	}
 	return h.add(e)
 }

@@ -55,6 +55,18 @@ func TestHistoryFindsAndAcceptsShifts(t *testing.T) {
 	}
 }
 
+func TestResultOfSeveralProcesses(t *testing.T) {
+	h, err := OpenHistory(t.TempDir(), "m")
+	require.NoError(t, err)
+	var processes []*harness.Result
+	for _, ns := range []int64{2_000_000, 9_000_000, 2_100_000} {
+		processes = append(processes, &harness.Result{Rows: []harness.Measured{{Row: harness.Row{Scenario: harness.SingleStream}, Chunks: []harness.Chunk{{NS: []int64{ns}}}}}})
+	}
+	require.NoError(t, h.Add("r", processes...))
+	require.Len(t, h.Entries, 1)
+	require.Equal(t, map[string]float64{processes[0].Rows[0].Name(): 2.1}, h.Entries[0].MS)
+}
+
 // A governor's quantities are series beside the times: they may be zero or negative, and shift by differences.
 func TestHistoryOfAGovernor(t *testing.T) {
 	folder := t.TempDir()
@@ -73,7 +85,7 @@ func TestHistoryOfAGovernor(t *testing.T) {
 		}
 		r.Governed = append(r.Governed, harness.Governed{Scenario: "live", Policy: "steady",
 			Miss: []float64{2 + 0.3*rng.NormFloat64()}, Regret: []float64{0.1 * rng.NormFloat64()}, Switches: []float64{20 + 10*late + rng.NormFloat64()}})
-		require.NoError(t, h.Add(r, fmt.Sprintf("r%d", i)))
+		require.NoError(t, h.Add(fmt.Sprintf("r%d", i), r))
 	}
 	h, err = OpenHistory(folder, "m")
 	require.NoError(t, err)

@@ -115,9 +115,9 @@ func TestReplayedComparisons(t *testing.T) {
 	}
 }
 
-// results are what rows come to in series of one machine, and the least share of shifts of 5 % that are to be placed.
-func results(t *testing.T) (values map[string][]float64, least map[string]float64) {
-	values = map[string][]float64{}
+// results are what rows come to in series of one machine.
+func results(t *testing.T) map[string][]float64 {
+	values := map[string][]float64{}
 	for name, rounds := range recorded[[2]float64](t, "noise.json") {
 		for _, r := range rounds {
 			values["slower machine, "+name] = append(values["slower machine, "+name], r[0], r[1])
@@ -130,47 +130,54 @@ func results(t *testing.T) (values map[string][]float64, least map[string]float6
 			}
 		}
 	}
-	return values, map[string]float64{"slower machine, level 2": 0.9, "slower machine, level 6": 0.9, "level 6": 0.8, "level 2 project": 0.8}
+	return values
 }
 
-// clean is a series as the machine would give it without any change.
-func clean(rng *rand.Rand, values []float64, n int) []float64 {
-	v := make([]float64, n)
+const usualProcesses = 3 // of a result, as the README advises
+
+// clean is a series as the machine would give it without any change, each result of so many processes.
+func clean(rng *rand.Rand, values []float64, n, processes int) []float64 {
+	v, of := make([]float64, n), make([]float64, processes)
 	for i := range v {
-		v[i] = values[rng.IntN(len(values))] / 1e6
+		for k := range of {
+			of[k] = values[rng.IntN(len(values))] / 1e6
+		}
+		v[i] = median(of)
 	}
 	return v
 }
 
 func TestShiftsAreFoundAndPlaced(t *testing.T) {
 	const runs, before, after = 200, 40, 5
-	values, least := results(t)
-	for name, recorded := range values {
-		rng := rand.New(rand.NewPCG(9, 9))
-		placed := 0
-		for range runs {
-			v := clean(rng, recorded, before+after)
-			for i := before; i < len(v); i++ {
-				v[i] *= 1.05
+	for name, recorded := range results(t) {
+		for _, processes := range []int{1, usualProcesses} {
+			rng := rand.New(rand.NewPCG(9, 9))
+			placed := 0
+			for range runs {
+				v := clean(rng, recorded, before+after, processes)
+				for i := before; i < len(v); i++ {
+					v[i] *= 1.05
+				}
+				points := ChangePoints(v, 0.02)
+				if len(points) == 1 && points[0].At >= before-1 && points[0].At <= before+1 {
+					placed++
+				}
 			}
-			points := ChangePoints(v, 0.02)
-			if len(points) == 1 && points[0].At >= before-1 && points[0].At <= before+1 {
-				placed++
+			t.Logf("%s: %d of %d shifts of 5 %% placed within one point after %d later points of %d processes", name, placed, runs, after, processes)
+			if processes == usualProcesses {
+				require.GreaterOrEqual(t, placed, runs*9/10, name)
 			}
 		}
-		t.Logf("%s: %d of %d shifts of 5 %% placed within one point after %d later points", name, placed, runs, after)
-		require.GreaterOrEqual(t, float64(placed), least[name]*runs, name)
 	}
 }
 
 func TestCleanSeriesHaveNoShifts(t *testing.T) {
 	const runs = 100
-	values, _ := results(t)
-	for name, recorded := range values {
+	for name, recorded := range results(t) {
 		rng := rand.New(rand.NewPCG(11, 11))
 		found := 0
 		for range runs {
-			found += len(ChangePoints(clean(rng, recorded, 100), 0.02))
+			found += len(ChangePoints(clean(rng, recorded, 100, usualProcesses), 0.02))
 		}
 		t.Logf("%s: %d false shifts in %d clean series of 100", name, found, runs)
 		require.LessOrEqual(t, found, 1, name)

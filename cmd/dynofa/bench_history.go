@@ -14,15 +14,15 @@ import (
 )
 
 type benchHistoryCmd struct {
-	Machine   string  `help:"Fingerprint; default: this machine's without a device, or that of the result added."`
-	Add       string  `help:"Result file to append." placeholder:"FILE"`
-	Revision  string  `help:"Revision that --add is of; default: the version that measured."`
-	Accept    string  `help:"Revision of which the shift is fine." placeholder:"REVISION"`
-	Why       string  `help:"Why --accept." placeholder:"TEXT"`
-	Effect    float64 `help:"Smallest shift of a time to tell of, in percent." default:"2"`
-	Plot      string  `help:"Draw the series (.svg or .png)." placeholder:"FILE"`
-	Baselines string  `help:"Folder of the histories, a folder a machine." default:"bench/baselines"`
-	JSON      bool    `help:"Print JSON."`
+	Machine   string   `help:"Fingerprint; default: this machine's without a device, or that of the result added."`
+	Add       []string `help:"Result file to append; several, of a process each, are one result, the median." placeholder:"FILE"`
+	Revision  string   `help:"Revision that --add is of; default: the version that measured."`
+	Accept    string   `help:"Revision of which the shift is fine." placeholder:"REVISION"`
+	Why       string   `help:"Why --accept." placeholder:"TEXT"`
+	Effect    float64  `help:"Smallest shift of a time to tell of, in percent." default:"2"`
+	Plot      string   `help:"Draw the series (.svg or .png)." placeholder:"FILE"`
+	Baselines string   `help:"Folder of the histories, a folder a machine." default:"bench/baselines"`
+	JSON      bool     `help:"Print JSON."`
 }
 
 func (c *benchHistoryCmd) Run(e *env) error {
@@ -32,17 +32,20 @@ func (c *benchHistoryCmd) Run(e *env) error {
 	if !(c.Effect > 0 && c.Effect < 100) {
 		return fmt.Errorf("--effect %g, expected 0 to 100 percent", c.Effect)
 	}
-	machine := c.Machine
-	var added *harness.Result
-	if c.Add != "" {
-		var err error
-		if added, err = harness.ReadFile(c.Add); err != nil {
+	machine, revision := c.Machine, c.Revision
+	var added []*harness.Result
+	for _, path := range c.Add {
+		r, err := harness.ReadFile(path)
+		if err != nil {
 			return err
 		}
-		if machine != "" && machine != added.Environment.Fingerprint {
-			return fmt.Errorf("%s is of machine %s, expected %s", c.Add, added.Environment.Fingerprint, machine)
+		if machine != "" && machine != r.Environment.Fingerprint {
+			return fmt.Errorf("%s is of machine %s, expected %s", path, r.Environment.Fingerprint, machine)
 		}
-		machine = added.Environment.Fingerprint
+		if len(added) > 0 && r.Environment.Version != added[0].Environment.Version {
+			return fmt.Errorf("%s is of version %s, expected %s as %s is of", path, r.Environment.Version, added[0].Environment.Version, c.Add[0])
+		}
+		machine, added = r.Environment.Fingerprint, append(added, r)
 	}
 	if machine == "" {
 		machine = look(dynofa.Device{}).Fingerprint
@@ -54,12 +57,11 @@ func (c *benchHistoryCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if added != nil {
-		revision := c.Revision
+	if len(added) > 0 {
 		if revision == "" {
-			revision = added.Environment.Version
+			revision = added[0].Environment.Version
 		}
-		if err := h.Add(added, revision); err != nil {
+		if err := h.Add(revision, added...); err != nil {
 			return err
 		}
 	}
