@@ -25,7 +25,7 @@ type evalImagesCmd struct {
 	Level       *int   `help:"Level of the library; default: every level." xor:"what"`
 	Subnet      string `help:"Any sub-network of the space, with the supernet's own batch normalisation." placeholder:"JSON" xor:"what"`
 	Backend     string `help:"Engine, one of those that info lists; default: the best."`
-	Batch       int    `help:"Images that a device takes in one pass." default:"1"`
+	Batch       int    `help:"Images that a device takes in one pass, 1 to 64; the CPU computes one after the other." default:"1"`
 	Shard       string `help:"Evaluate one of n equal parts of the images, i from 0 to n-1; default with -o: what Slurm or Kubernetes says, else all." placeholder:"i/n"`
 	Output      string `short:"o" help:"Part file to write, for dynofa eval merge." placeholder:"PART.json"`
 	Record      string `help:"Bundle to write, with this accuracy and latency of every level, fast to accurate, without levels that a faster one equals." placeholder:"OUT.dofa"`
@@ -33,6 +33,9 @@ type evalImagesCmd struct {
 	Predictions string `help:"Write every predicted class as JSON." placeholder:"FILE"`
 	JSON        bool   `help:"Print JSON."`
 }
+
+// maxBatch is what dynofa.Config allows.
+const maxBatch = 64
 
 type evalReport struct {
 	Data    string `json:"data"`
@@ -59,8 +62,8 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	if c.Record != "" && (c.Shard != "" || c.Output != "") {
 		return fmt.Errorf("--record with one shard, expected a whole evaluation: leave --shard and -o out")
 	}
-	if c.Batch < 1 || c.Batch > evaluate.Chunk {
-		return fmt.Errorf("--batch is %d, expected 1 to %d", c.Batch, evaluate.Chunk)
+	if c.Batch < 1 || c.Batch > maxBatch {
+		return fmt.Errorf("--batch is %d, expected 1 to %d", c.Batch, maxBatch)
 	}
 	for _, path := range []string{c.Output, c.Record} {
 		if path == "" {
@@ -121,7 +124,7 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 		nets = append(nets, network(m.Space(), s.Subnet().Resolution))
 	}
 	bar := e.progress(len(nets)*(to-from), "evaluate")
-	measured, err := evaluate.Measure(e.ctx, ds, from, to, nets, engines, func(n int) { _ = bar.Add(n) })
+	measured, err := evaluate.Measure(e.ctx, ds, from, to, nets, engines, c.Batch, func(n int) { _ = bar.Add(n) })
 	if err != nil {
 		return err
 	}

@@ -229,7 +229,7 @@ func TestFromBundleToLibrary(t *testing.T) {
 		}
 	}
 
-	require.Contains(t, succeed(t, "eval", model, "--data", data, "--subnet", "r20_3x2"), "r20_3x2")
+	require.Contains(t, succeed(t, "eval", model, "--data", data, "--subnet", "r20_3x2", "--batch", "64"), "r20_3x2")
 	onnx := filepath.Join(dir, "net.onnx")
 	require.Contains(t, succeed(t, "export", model, "--level", "0", "-o", onnx), "sub-network r")
 	written, err := os.ReadFile(onnx)
@@ -290,6 +290,8 @@ func TestErrorsAreOneLineAndSayWhatWasExpected(t *testing.T) {
 		"level and subnet":    {[]string{"run", model, junk, "--level", "0", "--subnet", "r20_3x2"}, "--level"},
 		"no image":            {[]string{"run", model, junk}, junk},
 		"backend":             {[]string{"run", model, junk, "--backend", "tpu"}, `"tpu"`},
+		"eval of no batch":    {[]string{"eval", model, "--data", data, "--batch", "0"}, "--batch is 0, expected 1 to 64"},
+		"eval of large batch": {[]string{"eval", model, "--data", data, "--batch", "65"}, "--batch is 65, expected 1 to 64"},
 		"no library":          {[]string{"eval", model, "--data", data}, "no levels"},
 		"no data":             {[]string{"eval", model, "--data", junk}, junk},
 		"nothing to estimate": {[]string{"calibrate", model, "--data", data}, "--subnet"},

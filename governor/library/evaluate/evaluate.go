@@ -15,8 +15,8 @@ import (
 	"github.com/dynofa/dynofa/gofacade/imageio"
 )
 
-// Engine classifies n preprocessed images, [n][r][r][3], into one logit a class each, [n][classes]; n is at most Chunk. One
-// goroutine uses it at a time.
+// Engine classifies n preprocessed images, [n][r][r][3], into one logit a class each, [n][classes]. n is a
+// multiple of Measure's batch, but for the last images. One goroutine uses it at a time.
 type Engine interface {
 	RunBatch(ctx context.Context, n int, images, logits []float32) error
 }
@@ -99,17 +99,21 @@ type Measured struct {
 	Busy float64
 }
 
-// Chunk is the number of images that a goroutine takes at a time through all networks: enough to select seldom,
-// and few enough that their pixels stay in the cache.
-const Chunk = 16
+// leastChunk is the number of images that a goroutine takes at a time through all networks, unless batches are larger:
+// enough to select seldom, and few enough that their pixels stay in the cache.
+const leastChunk = 16
 
 // Measure classifies images from..to-1 of ds with every network, on as many goroutines as there are engines.
-// An image is decoded once, and preprocessed once for all networks that share resolution and transform.
+// An image is decoded once, and preprocessed once for all networks that share resolution and transform. The engines get
+// whole batches of so many images, as many as make 16 images or more.
 // progress, unless nil, is told of finished inferences, from any goroutine. Nothing but Busy depends on the
 // number of engines: an error is that of the first chunk that has one.
-func Measure(ctx context.Context, ds imageio.Dataset, from, to int, nets []Network, engines []Selector, progress func(inferences int)) (*Measured, error) {
+func Measure(ctx context.Context, ds imageio.Dataset, from, to int, nets []Network, engines []Selector, batch int, progress func(inferences int)) (*Measured, error) {
 	if from < 0 || to <= from || to > ds.Len() || len(nets) == 0 || len(engines) == 0 {
 		return nil, fmt.Errorf("evaluate: %d images from %d on of %d images, %d networks and %d engines, expected at least one of each", to-from, from, ds.Len(), len(nets), len(engines))
+	}
+	if batch < 1 {
+		return nil, fmt.Errorf("evaluate: batches of %d images, expected at least one", batch)
 	}
 	for _, net := range nets {
 		if err := CheckClasses(ds.Classes(), net.Classes); err != nil {
@@ -120,7 +124,8 @@ func Measure(ctx context.Context, ds imageio.Dataset, from, to int, nets []Netwo
 	for i := range m.Predictions {
 		m.Predictions[i] = make([]int, to-from)
 	}
-	chunks := (to - from + Chunk - 1) / Chunk
+	chunk := (leastChunk + batch - 1) / batch * batch
+	chunks := (to - from + chunk - 1) / chunk
 	failures := make([]error, chunks)
 	var failed atomic.Bool
 	var next, busy atomic.Int64
@@ -129,21 +134,21 @@ func Measure(ctx context.Context, ds imageio.Dataset, from, to int, nets []Netwo
 	start := time.Now()
 	for _, e := range engines {
 		wg.Go(func() {
-			w := newWorker(ds, from, nets, e, m.Predictions)
+			w := newWorker(ds, from, nets, e, chunk, m.Predictions)
 			// After a failure the chunks that are under way are finished, all before it among them.
 			for !failed.Load() {
 				i := int(next.Add(1)) - 1
 				if i >= chunks {
 					break
 				}
-				first := from + i*Chunk
-				if err := w.classify(ctx, first, min(first+Chunk, to)); err != nil {
+				first := from + i*chunk
+				if err := w.classify(ctx, first, min(first+chunk, to)); err != nil {
 					failures[i] = err
 					failed.Store(true)
 					break
 				}
 				if progress != nil {
-					progress(len(nets) * (min(first+Chunk, to) - first))
+					progress(len(nets) * (min(first+chunk, to) - first))
 				}
 			}
 			busy.Add(int64(w.busy))
@@ -173,7 +178,7 @@ func Accuracy(ctx context.Context, ds imageio.Dataset, net Network, engines []En
 	for _, e := range engines {
 		single = append(single, fixed{e})
 	}
-	m, err := Measure(ctx, ds, 0, ds.Len(), []Network{net}, single, progress)
+	m, err := Measure(ctx, ds, 0, ds.Len(), []Network{net}, single, 1, progress)
 	if err != nil {
 		return Result{}, err
 	}
@@ -212,17 +217,17 @@ type worker struct {
 	busy    time.Duration
 	scratch imageio.Scratch
 	samples []imageio.Sample
-	images  []float32 // [Chunk][r][r][3]
-	logits  []float32 // [Chunk][classes]
+	images  []float32 // [chunk][r][r][3]
+	logits  []float32 // [chunk][classes]
 }
 
-func newWorker(ds imageio.Dataset, from int, nets []Network, e Selector, predictions [][]int) *worker {
+func newWorker(ds imageio.Dataset, from int, nets []Network, e Selector, chunk int, predictions [][]int) *worker {
 	w := &worker{ds: ds, from: from, nets: nets, engine: e, predictions: predictions, counts: make([]Counts, len(nets))}
 	pixels, classes := 0, 0
 	for _, net := range nets {
 		pixels, classes = max(pixels, net.Resolution*net.Resolution*3), max(classes, net.Classes)
 	}
-	w.images, w.logits = make([]float32, Chunk*pixels), make([]float32, Chunk*classes)
+	w.images, w.logits = make([]float32, chunk*pixels), make([]float32, chunk*classes)
 	return w
 }
 

@@ -110,6 +110,29 @@ func (c *choosing) RunBatch(ctx context.Context, n int, images, logits []float32
 	return c.shifted.RunBatch(ctx, n, images, logits)
 }
 
+// sized notes how many images come at a time.
+type sized struct {
+	choosing
+	sizes []int
+}
+
+func (s *sized) RunBatch(ctx context.Context, n int, images, logits []float32) error {
+	s.sizes = append(s.sizes, n)
+	return s.choosing.RunBatch(ctx, n, images, logits)
+}
+
+func TestMeasureGivesWholeBatches(t *testing.T) {
+	for batch, want := range map[int][]int{1: {16, 16, 16, 16, 16, 16, 4}, 10: {20, 20, 20, 20, 20}, 24: {24, 24, 24, 24, 4}, 64: {64, 36}} {
+		e := &sized{}
+		m, err := Measure(context.Background(), levels(200), 0, 100, []Network{net}, []Selector{e}, batch, nil)
+		require.NoError(t, err)
+		require.Equal(t, want, e.sizes, "batches of %d", batch)
+		require.Equal(t, 100, m.Counts[0].Top1)
+	}
+	_, err := Measure(context.Background(), levels(200), 0, 100, []Network{net}, []Selector{&sized{}}, 0, nil)
+	require.ErrorContains(t, err, "batches of 0 images, expected at least one")
+}
+
 // counting counts how often each image is decoded.
 type counting struct {
 	levels
@@ -131,7 +154,7 @@ func TestMeasureDecodesOnceAndCountsWhatIsAsked(t *testing.T) {
 			engines[i] = &choosing{shifted: shifted{wrong: 50}}
 		}
 		var inferences atomic.Int64
-		m, err := Measure(context.Background(), ds, 30, 130, []Network{net, net, small}, engines, func(n int) { inferences.Add(int64(n)) })
+		m, err := Measure(context.Background(), ds, 30, 130, []Network{net, net, small}, engines, 1, func(n int) { inferences.Add(int64(n)) })
 		require.NoError(t, err)
 		require.EqualValues(t, 300, inferences.Load())
 		require.Equal(t, 100, m.Counts[0].Top1)

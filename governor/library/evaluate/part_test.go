@@ -20,7 +20,7 @@ func evaluated(t *testing.T, s Shard) *Part {
 	t.Helper()
 	p := &Part{Source: source, Name: "here"}
 	p.From, p.To = s.Range(200)
-	m, err := Measure(context.Background(), levels(200), p.From, p.To, []Network{net, net}, []Selector{&choosing{shifted: shifted{wrong: 50}}}, nil)
+	m, err := Measure(context.Background(), levels(200), p.From, p.To, []Network{net, net}, []Selector{&choosing{shifted: shifted{wrong: 50}}}, 1, nil)
 	require.NoError(t, err)
 	for i, c := range m.Counts {
 		p.Levels = append(p.Levels, PartLevel{Level: i, Subnet: fmt.Sprint("subnet ", i), Counts: c})

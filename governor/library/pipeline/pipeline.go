@@ -635,7 +635,7 @@ func (b *builder) accuracy(ctx context.Context, n ofa.Subnet, images int, test b
 		}
 		engines = append(engines, fixed{s})
 	}
-	m, err := evaluate.Measure(ctx, set, from, set.Len(), []evaluate.Network{b.network(n)}, engines, nil)
+	m, err := evaluate.Measure(ctx, set, from, set.Len(), []evaluate.Network{b.network(n)}, engines, 1, nil)
 	if err != nil {
 		return a, fmt.Errorf("%s: %w", a.Subnet, err)
 	}
