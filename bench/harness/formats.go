@@ -112,10 +112,21 @@ func writeLayers(out io.Writer, m *Measured) {
 	fmt.Fprintf(out, "\n%s: parts, medians of %d; timing them costs %+.1f %%\n", m.Name(), m.Layers.Runs, 100*m.Layers.Overhead)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, p := range m.Layers.Parts {
-		fmt.Fprintf(w, "  stage %d\tblock %d\t%s\t%.2f us\t%.1f %%\t%.1f GMAC/s\t%s\n", p.Stage, p.Block, p.Name, float64(p.NS)/1e3,
+		fmt.Fprintf(w, "  %s\t%s\t%.2f us\t%.1f %%\t%.1f GMAC/s\t%s\n", p.Name, p.place(), float64(p.NS)/1e3,
 			100*float64(p.NS)/float64(max(1, sum)), float64(p.MACs)/float64(max(1, p.NS)), p.Kernel)
 	}
 	_ = w.Flush()
+}
+
+// place is the block that a part is in, with its stage, and empty outside of blocks, where the part's name says it all.
+func (p *Part) place() string {
+	switch {
+	case p.Block < 0:
+		return ""
+	case p.Stage < 0:
+		return "first block"
+	}
+	return fmt.Sprintf("stage %d, block %d", p.Stage, p.Block)
 }
 
 // WriteJSON writes the environment and the rows' summaries.

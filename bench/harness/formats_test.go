@@ -47,6 +47,9 @@ func TestPprof(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, p.Sample, 4)
 	require.Equal(t, []string{"1"}, p.Sample[1].Label["stage"])
+	require.Equal(t, []string{"2"}, p.Sample[1].Label["block"])
+	require.NotContains(t, p.Sample[0].Label, "stage", "the stem is in none")
+	require.NotContains(t, p.Sample[0].Label, "block")
 	require.Equal(t, []string{"dynk_pointwise+dynk_dwconv"}, p.Sample[1].Label["kernel"])
 	require.EqualValues(t, 2000, p.DurationNanos)
 	file := filepath.Join(t.TempDir(), "parts.pb.gz")
@@ -54,6 +57,13 @@ func TestPprof(t *testing.T) {
 	out, err := exec.Command("go", "tool", "pprof", "-top", file).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Regexp(t, `1200ns +60\S* .*dynk_pointwise\+dynk_dwconv`, string(out))
+}
+
+func TestTableSaysWhereAPartIs(t *testing.T) {
+	text := string(export(t, "table"))
+	require.Regexp(t, `(?m)^  stem +0\.40 us`, text)
+	require.Regexp(t, `(?m)^  expand, depthwise +stage 1, block 2 +0\.60 us`, text)
+	require.Equal(t, "first block", (&Part{Name: "project", Stage: -1}).place())
 }
 
 func TestPprofNeedsParts(t *testing.T) {

@@ -35,14 +35,18 @@ func WritePprof(w io.Writer, r *Result) error {
 		}
 		for _, part := range m.Layers.Parts {
 			stack := []*profile.Location{at(part.Kernel), at(part.Name)}
+			labels := map[string][]string{"part": {part.Name}, "kernel": {part.Kernel}, "level": {strconv.Itoa(m.Level)}, "row": {m.Name()}}
 			if part.Block >= 0 {
-				stack = append(stack, at(fmt.Sprintf("block %d", part.Block)), at(fmt.Sprintf("stage %d", part.Stage)))
+				stack = append(stack, at(fmt.Sprintf("block %d", part.Block)))
+				labels["block"] = []string{strconv.Itoa(part.Block)}
+			}
+			if part.Stage >= 0 {
+				stack = append(stack, at(fmt.Sprintf("stage %d", part.Stage)))
+				labels["stage"] = []string{strconv.Itoa(part.Stage)}
 			}
 			stack = append(stack, at(fmt.Sprintf("%s level %d on %s", m.Model, m.Level, m.Backend)))
 			p.Sample = append(p.Sample, &profile.Sample{
-				Location: stack, Value: []int64{part.MACs, part.NS},
-				Label: map[string][]string{"stage": {strconv.Itoa(part.Stage)}, "block": {strconv.Itoa(part.Block)},
-					"part": {part.Name}, "kernel": {part.Kernel}, "level": {strconv.Itoa(m.Level)}, "row": {m.Name()}},
+				Location: stack, Value: []int64{part.MACs, part.NS}, Label: labels,
 			})
 			p.DurationNanos += part.NS
 		}

@@ -88,8 +88,8 @@ type Layers struct {
 type Part struct {
 	Name   string `json:"name"`
 	Kernel string `json:"kernel"` // what it calls, or the engine's name
-	Stage  int    `json:"stage"`  // -1 outside of blocks
-	Block  int    `json:"block"`  // -1 outside of blocks
+	Stage  int    `json:"stage"`  // elastic stage, -1 for the first block and outside of blocks
+	Block  int    `json:"block"`  // number in the supernet, -1 outside of blocks
 	MACs   int64  `json:"macs"`
 	Bytes  int64  `json:"bytes,omitempty"`  // that it moves at least: input, weights and output
 	Padded int64  `json:"padded,omitempty"` // of the MACs, those with padding, which kernels may leave out

@@ -38,7 +38,7 @@ func sampleFile(t testing.TB) string {
 		}
 		require.NoError(t, w.write(line{Layers: &Layers{Row: id, Runs: 20, Overhead: 0.01, Parts: []Part{
 			{Name: "stem", Kernel: "dynk_stem", Stage: -1, Block: -1, MACs: 2, NS: 400},
-			{Name: "expand, depthwise", Kernel: "dynk_pointwise+dynk_dwconv", Stage: 1, Block: 1, MACs: 3, NS: 600}}}}))
+			{Name: "expand, depthwise", Kernel: "dynk_pointwise+dynk_dwconv", Stage: 1, Block: 2, MACs: 3, NS: 600}}}}))
 		require.NoError(t, w.write(line{End: &end{id}}))
 	}
 	return b.String()

@@ -176,13 +176,13 @@ func WriteRoofline(out io.Writer, r *Result, roofs []Roof) error {
 		}
 		fmt.Fprintf(out, "; of the roof: with the bandwidth of %s\n", size(cache.Bytes))
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(w, "  part\tblock\tus\tFLOP/byte\tGFLOP/s\tof the peak\tof the roof\tkernel\n")
+		fmt.Fprintf(w, "  part\tof\tus\tFLOP/byte\tGFLOP/s\tof the peak\tof the roof\tkernel\n")
 		var flops, ns float64
 		for _, p := range m.Layers.Parts {
 			flops, ns = flops+p.flops(), ns+float64(p.NS)
 			if p.drawn() {
 				bound := min(roof.GFLOPS, p.intensity()*cache.GBS)
-				fmt.Fprintf(w, "  %s\t%d\t%.2f\t%.1f\t%.1f\t%.0f %%\t%.0f %%\t%s\n", p.Name, p.Block, float64(p.NS)/1e3, p.intensity(), p.gflops(),
+				fmt.Fprintf(w, "  %s\t%s\t%.2f\t%.1f\t%.1f\t%.0f %%\t%.0f %%\t%s\n", p.Name, p.place(), float64(p.NS)/1e3, p.intensity(), p.gflops(),
 					100*p.gflops()/roof.GFLOPS, 100*p.gflops()/bound, p.Kernel)
 			}
 		}

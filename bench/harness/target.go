@@ -164,16 +164,16 @@ func (t *Target) Profile(ctx context.Context) ([]dynofa.LayerTime, error) {
 	}
 }
 
-// stageOf is the number of the stage that a block of the supernet belongs to: 0 for the first block, which has a
-// stage of its own, and -1 outside of blocks.
+// stageOf is the number of the elastic stage that a block of the supernet belongs to, or -1 for the first block and
+// outside of blocks.
 func stageOf(s *ofa.Space, block int) int {
 	if block <= 0 {
-		return block
+		return -1
 	}
 	at := 1
 	for i := range s.Stages {
 		if at += s.Stages[i].MaxDepth(); block < at {
-			return i + 1
+			return i
 		}
 	}
 	return -1

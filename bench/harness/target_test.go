@@ -8,6 +8,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// A block's stage is the one that ofa says, and that info and sub-networks count.
+func TestStageOf(t *testing.T) {
+	m, err := Open(shipped+"/fashion.dofa", "purego", shipped+"/test")
+	require.NoError(t, err)
+	defer m.Close()
+	blocks := m.Space().Blocks(m.Levels()[6].Subnet)
+	for i := range blocks {
+		require.Equal(t, blocks[i].Stage, stageOf(m.Space(), blocks[i].Index), "block %d", blocks[i].Index)
+	}
+	require.Equal(t, len(m.Space().Stages)-1, blocks[len(blocks)-1].Stage)
+	require.Equal(t, -1, stageOf(m.Space(), -1))
+}
+
 // With a single P another goroutine runs when this one yields, and not before.
 func TestYieldSchedulesNowAndThen(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
