@@ -71,7 +71,7 @@ func TestPprofNeedsParts(t *testing.T) {
 	for i := range r.Rows {
 		r.Rows[i].Layers = nil
 	}
-	require.ErrorContains(t, WritePprof(&bytes.Buffer{}, r), "expected a result of bench run --layers")
+	require.ErrorContains(t, WritePprof(&bytes.Buffer{}, r), "sample: no row has timed parts, expected a result of bench run --layers")
 }
 
 func TestGoogleBenchmarkJSON(t *testing.T) {

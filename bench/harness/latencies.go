@@ -1,7 +1,6 @@
 package harness
 
 import (
-	"errors"
 	"fmt"
 	"image/color"
 	"math"
@@ -39,10 +38,10 @@ func Latencies(r *Result) (*figure.Figure, error) {
 		}
 	}
 	if len(titles) == 0 {
-		return nil, errors.New("harness: no row with latencies, expected one of singlestream, multistream or server")
+		return nil, fmt.Errorf("%s: no row with latencies, expected one of singlestream, multistream or server", r.name)
 	}
 	if len(titles) > most {
-		return nil, fmt.Errorf("harness: a picture of %d scenarios, engines and numbers of threads, expected 1 to %d", len(titles), most)
+		return nil, fmt.Errorf("%s: a picture of %d scenarios, engines and numbers of threads, expected 1 to %d", r.name, len(titles), most)
 	}
 	f := &figure.Figure{Width: 22 * vg.Centimeter, Height: vg.Length(len(titles)) * 11 * vg.Centimeter}
 	for _, title := range titles {

@@ -43,8 +43,8 @@ func TestLatencies(t *testing.T) {
 	// Both levels have clean and dirty chunks, and the legends name dirty ones.
 	require.Regexp(t, `(?s)(stroke-dasharray.*){5}`, string(svg))
 
-	_, err = Latencies(&Result{Rows: []Measured{offline}})
-	require.ErrorContains(t, err, "no row with latencies")
+	_, err = Latencies(&Result{Rows: []Measured{offline}, name: "sample"})
+	require.ErrorContains(t, err, "sample: no row with latencies")
 	many := &Result{}
 	for threads := range 13 {
 		m := r.Rows[0]

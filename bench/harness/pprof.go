@@ -52,7 +52,7 @@ func WritePprof(w io.Writer, r *Result) error {
 		}
 	}
 	if len(p.Sample) == 0 {
-		return fmt.Errorf("harness: no row has timed parts, expected a result of bench run --layers")
+		return fmt.Errorf("%s: no row has timed parts, expected a result of bench run --layers", r.name)
 	}
 	if err := p.CheckValid(); err != nil {
 		return fmt.Errorf("harness: %w", err)

@@ -125,7 +125,8 @@ type Result struct {
 	Meter       string
 	Rows        []Measured
 	Governed    []Governed
-	Truncated   bool // the last line is unfinished: the run was killed
+	Truncated   bool   // the last line is unfinished: the run was killed
+	name        string // of its file, for errors
 }
 
 // Measured is a row with everything that was measured of it.
@@ -183,7 +184,7 @@ func Read(r io.Reader, name string) (*Result, error) {
 	if len(data) > largestFile {
 		return nil, fmt.Errorf("%s: more than %d bytes, expected a result file of fewer", name, largestFile)
 	}
-	res := &Result{}
+	res := &Result{name: name}
 	for n := 1; len(data) > 0; n++ {
 		text, rest, whole := bytes.Cut(data, []byte("\n"))
 		if data = rest; !whole {

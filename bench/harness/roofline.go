@@ -2,7 +2,6 @@ package harness
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"image/color"
 	"io"
@@ -112,7 +111,7 @@ func ReadRoofs(path string) ([]Roof, error) {
 		n++
 		var r Roof
 		if err := strict(text, &r); err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", path, n, err)
+			return nil, fmt.Errorf("%s:%d: %w, expected what checkkern --roof prints", path, n, err)
 		}
 		good := r.ISA != "" && r.GFLOPS > 0 && len(r.Reads) > 0
 		for _, b := range r.Reads {
@@ -153,7 +152,7 @@ func roofed(r *Result, roofs []Roof) (rows []*Measured, of []*Roof, err error) {
 		rows, of = append(rows, m), append(of, &roofs[at])
 	}
 	if len(rows) == 0 {
-		return nil, nil, errors.New("harness: no row of one thread with parts and a roof for its instruction set, expected one: bench run --layers")
+		return nil, nil, fmt.Errorf("%s: no row of one thread with parts and a roof for its instruction set, expected one: bench run --layers", r.name)
 	}
 	return rows, of, nil
 }
