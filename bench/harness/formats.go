@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -166,8 +167,12 @@ func WriteGo(w io.Writer, r *Result) error {
 	if e.Device != nil {
 		fmt.Fprintf(&b, "device: %s\n", oneLine(e.Device.String()))
 	}
-	fmt.Fprintf(&b, "# version %s, %s, %s; affinity %s, governor %s, limit %d kHz\n", oneLine(e.Version), e.Go, e.Time.Format(time.RFC3339),
-		oneLine(e.Affinity), oneLine(e.Governor), e.LimitKHz)
+	limit := "unknown"
+	if e.LimitKHz > 0 {
+		limit = fmt.Sprintf("%d kHz", e.LimitKHz)
+	}
+	fmt.Fprintf(&b, "# version %s, %s, %s; affinity %s, governor %s, limit %s\n", oneLine(e.Version), e.Go, e.Time.Format(time.RFC3339),
+		cmp.Or(oneLine(e.Affinity), "unknown"), cmp.Or(oneLine(e.Governor), "unknown"), limit)
 	for _, u := range units {
 		fmt.Fprintf(&b, "Unit %s better=%s\n", u.name, u.better)
 	}

@@ -41,6 +41,19 @@ func TestGoText(t *testing.T) {
 	require.Equal(t, 1, r.Units().GetBetter("images/sec"))
 }
 
+func TestGoTextSaysWhatIsUnknown(t *testing.T) {
+	r := sampleResult(t)
+	text := func() string {
+		var b bytes.Buffer
+		require.NoError(t, WriteGo(&b, r))
+		return b.String()
+	}
+	r.Environment.Affinity, r.Environment.Governor, r.Environment.LimitKHz = "0-3", "powersave", 2000000
+	require.Contains(t, text(), "; affinity 0-3, governor powersave, limit 2000000 kHz\n")
+	r.Environment.Affinity, r.Environment.Governor, r.Environment.LimitKHz = "", "", 0
+	require.Contains(t, text(), "; affinity unknown, governor unknown, limit unknown\n")
+}
+
 func TestPprof(t *testing.T) {
 	data := export(t, "pprof")
 	p, err := profile.ParseData(data)
