@@ -27,13 +27,23 @@ type comparison struct {
 
 func (c *comparison) options() (regress.Options, error) {
 	o := regress.Options{Limits: regress.Limits{Effect: c.Effect / 100, Alpha: c.Alpha / 100}, Levels: c.Level, Kernels: c.Kernels, Seed: c.Seed}
-	if !(c.Effect > 0 && c.Effect < 100 && c.Alpha >= 0.1 && c.Alpha <= 20) {
-		return o, fmt.Errorf("--effect %g, --alpha %g, expected 0 to 100 and 0.1 to 20 percent", c.Effect, c.Alpha)
+	if err := checkEffect(c.Effect); err != nil {
+		return o, err
+	}
+	if !(c.Alpha >= 0.1 && c.Alpha <= 20) {
+		return o, fmt.Errorf("--alpha %g, expected 0.1 to 20 percent", c.Alpha)
 	}
 	if o.Seed == 0 {
 		o.Seed = uint64(time.Now().UnixNano())
 	}
 	return o, nil
+}
+
+func checkEffect(percent float64) error {
+	if !(percent > 0 && percent < 100) {
+		return fmt.Errorf("--effect %g, expected more than 0 and less than 100 percent", percent)
+	}
+	return nil
 }
 
 // machine is where the bundle runs: a device has limits of its own.

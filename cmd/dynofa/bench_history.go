@@ -29,8 +29,8 @@ func (c *benchHistoryCmd) Run(e *env) error {
 	if (c.Accept == "") != (c.Why == "") {
 		return errors.New("--accept and --why, expected both or neither")
 	}
-	if !(c.Effect > 0 && c.Effect < 100) {
-		return fmt.Errorf("--effect %g, expected 0 to 100 percent", c.Effect)
+	if err := checkEffect(c.Effect); err != nil {
+		return err
 	}
 	machine, revision := c.Machine, c.Revision
 	var added []*harness.Result
@@ -90,6 +90,9 @@ func (c *benchHistoryCmd) Run(e *env) error {
 		return e.json(series)
 	}
 	printSeries(e.stdout, machine, series)
+	if c.Plot != "" {
+		e.printf("wrote %s\n", c.Plot)
+	}
 	return nil
 }
 

@@ -17,12 +17,12 @@ import (
 type benchRunCmd struct {
 	Bundle string `arg:"" help:"Bundle."`
 	subject
-	Backends []string      `help:"Several engines, one after the other, instead of --backend." placeholder:"B,..."`
+	Backends []string      `help:"Several engines, one after the other, instead of --backend." placeholder:"B"`
 	Scenario []string      `help:"Scenarios: singlestream, multistream, server, offline." default:"singlestream"`
 	Level    []int         `help:"Levels of the library; default: every one."`
 	Threads  []int         `help:"Threads per inference; for offline, inferences side by side." default:"1"`
 	Duration time.Duration `help:"Least time of each row; MLPerf's rules ask for 10m." default:"5s"`
-	QPS      float64       `name:"qps" help:"Queries a second of server; default: the most that meets the bound, which is searched for."`
+	QPS      float64       `name:"qps" help:"Queries a second of server; default: the most that meets the bound, which ten probes of a second or more find first, in each row."`
 	Bound    time.Duration `help:"What p99 of server may take; default: four inferences."`
 	Layers   bool          `help:"Time the parts of the network, too, in inferences of their own."`
 	Output   string        `short:"o" help:"Result file; it grows as the run goes." default:"out/bench.jsonl"`
@@ -45,8 +45,13 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 	if err := figure.Check(c.Plot); c.Plot != "" && err != nil {
 		return err // before the time is spent
 	}
-	if c.Duration <= 0 || c.QPS < 0 || c.Bound < 0 {
-		return fmt.Errorf("--duration %v, --qps %g, --bound %v, expected numbers above zero", c.Duration, c.QPS, c.Bound)
+	switch {
+	case c.Duration <= 0:
+		return fmt.Errorf("--duration %v, expected more than zero, such as 5s", c.Duration)
+	case !(c.QPS >= 0 && c.QPS <= 1e9):
+		return fmt.Errorf("--qps %g, expected 0, which searches for it, to 1e9", c.QPS)
+	case c.Bound < 0:
+		return fmt.Errorf("--bound %v, expected 0, which is four inferences, or more", c.Bound)
 	}
 	backends := c.Backends
 	if len(backends) == 0 {
@@ -105,7 +110,11 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 		return harness.WriteJSON(e.stdout, res)
 	}
 	harness.WriteTable(e.stdout, res)
-	e.printf("wrote %s\n", c.Output)
+	for _, path := range []string{c.Output, c.Pprof, c.Plot} {
+		if path != "" {
+			e.printf("wrote %s\n", path)
+		}
+	}
 	return nil
 }
 
@@ -155,16 +164,26 @@ func (c *benchExportCmd) Run(e *env) error {
 		results = append(results, r)
 	}
 	if c.Format == "plot" {
-		if len(results) > 1 || c.Output == "" {
-			return fmt.Errorf("%d results as plot into %q, expected one into an --output", len(results), c.Output)
+		if len(results) > 1 {
+			return fmt.Errorf("--format plot of %d results, expected one", len(results))
 		}
-		return saveLatencies(c.Output, results[0])
+		if c.Output == "" {
+			return errors.New("--format plot without --output, expected a file that ends in .svg or .png")
+		}
+		if err := saveLatencies(c.Output, results[0]); err != nil {
+			return err
+		}
+	} else {
+		write := func(w io.Writer) error { return harness.Export(w, c.Format, results) }
+		if c.Output == "" {
+			return write(e.stdout)
+		}
+		if err := writeFile(c.Output, write); err != nil {
+			return err
+		}
 	}
-	write := func(w io.Writer) error { return harness.Export(w, c.Format, results) }
-	if c.Output == "" {
-		return write(e.stdout)
-	}
-	return writeFile(c.Output, write)
+	e.printf("wrote %s\n", c.Output)
+	return nil
 }
 
 // writeFile replaces a file and makes its folder.

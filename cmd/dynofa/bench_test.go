@@ -26,10 +26,13 @@ func benchRun(t *testing.T, flags ...string) (file, out string) {
 }
 
 func TestBenchRunEveryScenario(t *testing.T) {
-	plot := filepath.Join(t.TempDir(), "new", "latencies.svg")
+	plot, pprof := filepath.Join(t.TempDir(), "new", "latencies.svg"), filepath.Join(t.TempDir(), "p.pb.gz")
 	file, out := benchRun(t, "--scenario", "singlestream,multistream,server,offline", "--level", "0", "--duration", "20ms", "--qps", "200",
-		"--bound", "1s", "--layers", "--pprof", filepath.Join(t.TempDir(), "p.pb.gz"), "--plot", plot)
+		"--bound", "1s", "--layers", "--pprof", pprof, "--plot", plot)
 	require.FileExists(t, plot)
+	for _, path := range []string{file, pprof, plot} {
+		require.Contains(t, out, "wrote "+path+"\n")
+	}
 	for _, s := range harness.Scenarios() {
 		require.Contains(t, out, string(s))
 	}
@@ -58,7 +61,10 @@ func TestBenchRunEveryScenario(t *testing.T) {
 		require.NotEmpty(t, succeed(t, "bench", "export", file, "--format", format), format)
 	}
 	again := filepath.Join(t.TempDir(), "again.svg")
-	succeed(t, "bench", "export", file, "--format", "plot", "-o", again)
+	require.Equal(t, "wrote "+again+"\n", succeed(t, "bench", "export", file, "--format", "plot", "-o", again))
+	text := filepath.Join(t.TempDir(), "text")
+	require.Equal(t, "wrote "+text+"\n", succeed(t, "bench", "export", file, "-o", text))
+	require.FileExists(t, text)
 	drawn, err := os.ReadFile(plot)
 	require.NoError(t, err)
 	redrawn, err := os.ReadFile(again)
@@ -104,8 +110,16 @@ func TestBenchRefusesWrongInput(t *testing.T) {
 		{"no such file", []string{"compare", "none.jsonl", file}},
 		{`--scenario "x"`, []string{"run", fashion, "--scenario", "x"}},
 		{"x.bmp: expected a name that ends in .svg or .png", []string{"run", fashion, "--plot", "x.bmp"}},
-		{"expected one into an --output", []string{"export", file, "--format", "plot"}},
-		{"--effect 0", []string{"compare", file, file, "--effect", "0"}},
+		{"--duration 0s, expected more than zero", []string{"run", fashion, "--duration", "0s"}},
+		{"--qps -1, expected 0, which searches for it, to 1e9", []string{"run", fashion, "--qps=-1"}},
+		{"--qps NaN", []string{"run", fashion, "--qps", "NaN"}},
+		{"--bound -1s, expected 0, which is four inferences, or more", []string{"run", fashion, "--bound=-1s"}},
+		{"--format plot without --output, expected a file that ends in .svg or .png", []string{"export", file, "--format", "plot"}},
+		{"--format plot of 2 results, expected one", []string{"export", file, file, "--format", "plot", "-o", "x.svg"}},
+		{file + ": no row has timed parts", []string{"export", file, "--format", "pprof"}},
+		{"--effect 0, expected more than 0 and less than 100 percent", []string{"compare", file, file, "--effect", "0"}},
+		{"--effect 100, expected more than 0 and less than 100 percent", []string{"history", "--effect", "100"}},
+		{"--alpha 0, expected 0.1 to 20 percent", []string{"compare", file, file, "--alpha", "0"}},
 		{"expected a fingerprint", []string{"history", "--machine", "../x"}},
 		{"expected both or neither", []string{"history", "--accept", "x"}},
 		{"expected one: bench history --add", []string{"history", "--baselines", dir}},
