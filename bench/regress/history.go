@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"time"
 
@@ -118,8 +119,20 @@ func (h *History) add(e Entry) error {
 }
 
 // Add appends what results say of a revision, at least one: of each time the median of them, of a governor's quantities
-// the mean.
+// the mean. A result that was added before counts only once and is refused: one with the time of an entry, which is that
+// of the first of its results, or two equal ones.
 func (h *History) Add(revision string, results ...*harness.Result) error {
+	for i, r := range results {
+		for _, e := range h.Entries {
+			if e.Accepted == "" && e.Time.Equal(r.Environment.Time) {
+				return fmt.Errorf("%s has the result of %s already, as revision %q, expected one that is not in it",
+					h.path, e.Time.Format(time.RFC3339), e.Revision)
+			}
+		}
+		if slices.ContainsFunc(results[:i], func(other *harness.Result) bool { return reflect.DeepEqual(other, r) }) {
+			return fmt.Errorf("%s: the result of %s twice, expected results of different processes", h.path, r.Environment.Time.Format(time.RFC3339))
+		}
+	}
 	e := Entry{Time: results[0].Environment.Time, Revision: revision, MS: map[string]float64{}, Governed: map[string]float64{}}
 	times, quantities := map[string][]float64{}, map[string][]float64{}
 	for _, r := range results {

@@ -67,6 +67,27 @@ func TestResultOfSeveralProcesses(t *testing.T) {
 	require.Equal(t, map[string]float64{processes[0].Rows[0].Name(): 2.1}, h.Entries[0].MS)
 }
 
+// The same file once more would be a further result without being one.
+func TestHistoryTakesAResultOnce(t *testing.T) {
+	folder := t.TempDir()
+	h, err := OpenHistory(folder, "m")
+	require.NoError(t, err)
+	result := func(second, ns int64) *harness.Result {
+		return &harness.Result{Environment: harness.Environment{Time: time.Unix(second, 0).UTC()},
+			Rows: []harness.Measured{{Row: harness.Row{Scenario: harness.SingleStream}, Chunks: []harness.Chunk{{NS: []int64{ns}}}}}}
+	}
+	require.ErrorContains(t, h.Add("a", result(1, 5), result(1, 5)), "the result of 1970-01-01T00:00:01Z twice, expected results of different processes")
+	require.NoError(t, h.Add("a", result(1, 5), result(1, 6)), "two processes that began in the same second")
+	require.NoError(t, h.Accept("a", "fine", time.Unix(2, 0)))
+	h, err = OpenHistory(folder, "m")
+	require.NoError(t, err)
+	for _, again := range [][]*harness.Result{{result(1, 5)}, {result(3, 5), result(1, 5)}} {
+		require.ErrorContains(t, h.Add("b", again...), `has the result of 1970-01-01T00:00:01Z already, as revision "a"`)
+	}
+	require.NoError(t, h.Add("b", result(2, 5)), "the time of an acceptance is no result's")
+	require.Len(t, h.Entries, 3)
+}
+
 // A governor's quantities are series beside the times: they may be zero or negative, and shift by differences.
 func TestHistoryOfAGovernor(t *testing.T) {
 	folder := t.TempDir()

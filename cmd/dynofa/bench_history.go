@@ -16,7 +16,7 @@ import (
 type benchHistoryCmd struct {
 	Machine   string   `help:"Fingerprint; default: this machine's without a device, or that of the result added."`
 	Add       []string `help:"Result file to append; several, of a process each, are one result, the median." placeholder:"FILE"`
-	Revision  string   `help:"Revision that --add is of; default: the version that measured."`
+	Revision  string   `help:"Revision that --add is of; default: the version that measured, if it knows its own."`
 	Accept    string   `help:"Revision of which the shift is fine." placeholder:"REVISION"`
 	Why       string   `help:"Why --accept." placeholder:"TEXT"`
 	Effect    float64  `help:"Smallest shift of a time to tell of, in percent." default:"2"`
@@ -59,7 +59,9 @@ func (c *benchHistoryCmd) Run(e *env) error {
 	}
 	if len(added) > 0 {
 		if revision == "" {
-			revision = added[0].Environment.Version
+			if revision = added[0].Environment.Version; revision == unknownVersion {
+				return fmt.Errorf("%s is of version %q, which is no revision, expected --revision", c.Add[0], revision)
+			}
 		}
 		if err := h.Add(revision, added...); err != nil {
 			return err

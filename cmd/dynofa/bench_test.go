@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -165,17 +166,35 @@ func TestBenchCompareBuilds(t *testing.T) {
 	require.Contains(t, errs, "does this build have bench worker?")
 }
 
+// retime gives a result file another time, so that it is another result.
+func retime(t *testing.T, file string, second int) {
+	data, err := os.ReadFile(file)
+	require.NoError(t, err)
+	re := regexp.MustCompile(`"time":"[^"]*"`)
+	require.Len(t, re.FindAll(data, -1), 1)
+	require.NoError(t, os.WriteFile(file, re.ReplaceAll(data, fmt.Appendf(nil, `"time":"2026-01-01T00:00:%02dZ"`, second)), 0o644))
+}
+
 func TestBenchHistory(t *testing.T) {
 	folder := t.TempDir()
 	file, _ := benchRun(t, "--level", "0", "--duration", "5ms")
+	code, _, errs := command("bench", "history", "--add", file, "--baselines", folder)
+	require.Equal(t, exitUsage, code, "a test's program knows no version")
+	require.Contains(t, errs, file+` is of version "devel", which is no revision, expected --revision`)
 	out := succeed(t, "bench", "history", "--add", file, "--revision", "abc", "--baselines", folder)
 	require.Contains(t, out, "1 results")
+	code, _, errs = command("bench", "history", "--add", file, "--revision", "def", "--baselines", folder)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, `already, as revision "abc"`)
+	require.Equal(t, 1, strings.Count(errs, "\n"))
+	retime(t, file, 1)
 	plot := filepath.Join(folder, "h.svg")
 	out = succeed(t, "bench", "history", "--add", file, "--revision", "def", "--baselines", folder, "--accept", "def", "--why", "known", "--plot", plot, "--json")
 	var s []regress.Series
 	require.NoError(t, json.Unmarshal([]byte(out), &s))
 	require.Equal(t, []string{"abc", "def"}, s[0].Revisions)
 	require.FileExists(t, plot)
+	require.Contains(t, succeed(t, "bench", "history", "--baselines", folder, "--plot", plot), "wrote "+plot+"\n")
 }
 
 func TestBenchSelfTestIsTheGatesFloor(t *testing.T) {
@@ -215,6 +234,7 @@ func TestGovernorInTheRecord(t *testing.T) {
 		if i >= 4 {
 			name = "bad"
 		}
+		retime(t, path(name), i)
 		succeed(t, "bench", "history", "--add", path(name), "--revision", fmt.Sprint("r", i), "--baselines", folder)
 	}
 	require.Regexp(t, `(?m)^governor/scenario=G1_fig7/policy=steady/regret: 8 results, last \S+ regret-points\n  \+\S+ regret-points at r4 `,

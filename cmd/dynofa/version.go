@@ -9,11 +9,14 @@ func (versionCmd) Run(e *env) error {
 	return nil
 }
 
+// unknownVersion is that of a build that knows neither its module's version nor its commit.
+const unknownVersion = "devel"
+
 // version is the module's version as the go command recorded it, or the commit of a local build.
 func version() string {
 	b, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		return unknownVersion
 	}
 	if b.Main.Version != "" && b.Main.Version != "(devel)" {
 		return b.Main.Version
@@ -23,5 +26,5 @@ func version() string {
 			return "devel-" + s.Value[:min(12, len(s.Value))]
 		}
 	}
-	return "devel"
+	return unknownVersion
 }
