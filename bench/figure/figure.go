@@ -4,7 +4,10 @@ package figure
 import (
 	"fmt"
 	"io"
+	"math"
 	"path/filepath"
+	"slices"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/vg"
@@ -52,6 +55,30 @@ func (f Figure) Save(path string) error {
 		_, err := file.WriteTo(w)
 		return err
 	})
+}
+
+// Ticks are gonum's, with labels of as many decimals as say their values: its own repeat (11, 11, 11) where an axis is
+// short beside its values.
+type Ticks struct{}
+
+// Ticks implements plot.Ticker.
+func (Ticks) Ticks(low, high float64) []plot.Tick {
+	ticks := plot.DefaultTicks{}.Ticks(low, high)
+	for decimals := range 7 { // beyond, gonum's powers of ten
+		better, exact := slices.Clone(ticks), true
+		for i, t := range better {
+			if t.Label == "" { // a minor one
+				continue
+			}
+			better[i].Label = strconv.FormatFloat(t.Value, 'f', decimals, 64)
+			v, err := strconv.ParseFloat(better[i].Label, 64)
+			exact = exact && err == nil && math.Abs(v-t.Value) < 1e-6*(high-low)
+		}
+		if exact {
+			return better
+		}
+	}
+	return ticks
 }
 
 func (f Figure) draw(c draw.Canvas) {

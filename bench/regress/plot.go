@@ -49,6 +49,7 @@ func plotSeries(s *Series) (*plot.Plot, error) {
 	p.Title.Text = s.Name
 	p.Title.TextStyle.Font.Size = vg.Points(9) // names are long
 	p.Y.Label.Text = s.Unit
+	p.Y.Tick.Marker = figure.Ticks{}
 	p.X.Tick.Marker = plot.ConstantTicks(revisionTicks(s.Revisions))
 	points := make(plotter.XYs, len(s.Values))
 	low, high := math.Inf(1), math.Inf(-1)
