@@ -31,10 +31,10 @@ type searchCmd struct {
 	Width   float64 `help:"Width multiplier of the OFA-MobileNetV3 space." default:"1.2"`
 	Classes int     `help:"Number of its classes." default:"1000"`
 
-	Kernels     []int `help:"Kernel sizes to search; default: all." placeholder:"K,..."`
-	Expands     []int `help:"Expand ratios to search; default: all." placeholder:"E,..."`
-	Depths      []int `help:"Depths to search; default: all." placeholder:"D,..."`
-	Resolutions []int `help:"Image sides to search; default: all that the predictor was trained for and the table covers." placeholder:"R,..."`
+	Kernels     []int `help:"Kernel sizes to search; default: all." placeholder:"K"`
+	Expands     []int `help:"Expand ratios to search; default: all." placeholder:"E"`
+	Depths      []int `help:"Depths to search; default: all." placeholder:"D"`
+	Resolutions []int `help:"Image sides to search; default: all that the predictor was trained for and the table covers." placeholder:"R"`
 
 	Population  int    `help:"Networks a generation." default:"100"`
 	Generations int    `help:"Most generations." default:"500"`
