@@ -2,8 +2,11 @@
  *
  *   dynofa_model *model = NULL;
  *   dynofa_session *session = NULL;
- *   if (dynofa_model_open("net.dofa", NULL, &model) != DYNOFA_OK) puts(dynofa_error());
- *   dynofa_session_new(model, NULL, &session);
+ *   if (dynofa_model_open("net.dofa", NULL, &model) != DYNOFA_OK ||
+ *       dynofa_session_new(model, NULL, &session) != DYNOFA_OK) {
+ *       puts(dynofa_error());
+ *       return 1;
+ *   }
  *   dynofa_session_select(session, 0);
  *   dynofa_session_run(session, image, image_floats, logits, classes);
  *   dynofa_session_free(&session);
