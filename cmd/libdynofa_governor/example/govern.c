@@ -1,6 +1,8 @@
 /* Closes the loop in C: libdynofa runs the levels of a bundle, libdynofa_governor says which, while
- * a second thread takes the CPU away for a while. Build and run: ./run.sh usage: govern M.dofa
- * [SECONDS] */
+ * a second thread takes the CPU away for a while. run.sh builds it and runs it on the shipped
+ * model.
+ *
+ *   govern M.dofa [SECONDS] */
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <pthread.h>
