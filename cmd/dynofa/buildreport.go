@@ -90,7 +90,7 @@ func (c *buildCmd) markdown(s *ofa.Space, r *pipeline.Report) []byte {
 		if !d.Measured {
 			how = "by the table: this is another machine"
 		}
-		p("\n## %s\n\nBackend %s, %d threads. Latency: %s.\n\n![accuracy over latency](%s.svg)\n\n", d.Name, d.Backend, d.Threads, how, frontName(i))
+		p("\n## %s\n\nBackend %s, threads: %d. Latency: %s.\n\n![accuracy over latency](%s.svg)\n\n", d.Name, d.Backend, d.Threads, how, frontName(i))
 		p("| ms | by the table | top-1 %% | predicted | sub-network | kept | why |\n|---|---|---|---|---|---|---|\n")
 		for _, x := range d.Candidates {
 			kept := ""
