@@ -25,7 +25,7 @@ type governCmd struct {
 	Deadline    float64       `help:"Of a frame, ms." required:"" placeholder:"MS"`
 	P           float64       `help:"Probability that a frame meets it." default:"0.95"`
 	MinAccuracy float64       `help:"Accuracy floor, percent." placeholder:"PERCENT"`
-	Policy      string        `help:"Policy to play, one of those that sim knows without a restart for a switch; default: steady." placeholder:"NAME" xor:"what"`
+	Policy      string        `help:"Policy to play, one of ${livepolicies}; default: steady." placeholder:"NAME" xor:"what"`
 	Compare     []string      `help:"Policies to play in turn, in random order in each repetition." placeholder:"NAME" xor:"what"`
 	Repeat      int           `help:"Runs of each policy." default:"1"`
 	Length      time.Duration `name:"seconds" help:"Length of a run, such as 10s." default:"10s"`
@@ -166,25 +166,19 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 			return nil, fmt.Errorf("--backend is %q, expected each engine once and one on a GPU at most", c.Backend)
 		}
 	}
-	names := c.Compare
+	wanted := c.Compare
 	switch {
 	case c.Policy != "":
-		names = []string{c.Policy}
-	case len(names) == 0:
-		names = []string{"steady"}
+		wanted = []string{c.Policy}
+	case len(wanted) == 0:
+		wanted = []string{"steady"}
 	}
 	var chosen []policy.Entry
-	for _, name := range names {
-		all := policy.All()
-		i := slices.IndexFunc(all, func(p policy.Entry) bool { return p.Name == name && !p.Restart })
+	for _, name := range wanted {
+		all := liveOnes()
+		i := slices.IndexFunc(all, func(p policy.Entry) bool { return p.Name == name })
 		if i < 0 {
-			var known []string
-			for _, p := range all {
-				if !p.Restart {
-					known = append(known, p.Name)
-				}
-			}
-			return nil, fmt.Errorf("policy %q, expected one of %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("policy %q, expected one of %s", name, names(all))
 		}
 		chosen = append(chosen, all[i])
 	}

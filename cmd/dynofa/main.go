@@ -70,6 +70,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		kong.Description("One Once-for-All supernet as thousands of networks, in place."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { code, exited = n, true }), // --help
+		kong.Vars{"policies": names(simulated()), "livepolicies": names(liveOnes())},
 		kong.Bind(e))
 	if err != nil {
 		panic(err) // the tags above are wrong

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dynofa/dynofa/bench/figure"
 	"github.com/dynofa/dynofa/bench/harness"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
@@ -17,18 +18,26 @@ import (
 
 type simCmd struct {
 	Scenarios []string `arg:"" optional:"" help:"Scenario files, or traces recorded by dynofa govern or demo; default: the suite G0 to G15." placeholder:"SCENARIO.json"`
-	Policy    []string `help:"Policy to play; may be repeated; default: all." placeholder:"NAME"`
+	Policy    []string `help:"Policy to play; may be repeated; default: all: ${policies}." placeholder:"NAME" xor:"policies"`
 	Seeds     int      `help:"Runs of each policy in each scenario, with noise of their own." default:"30"`
 	Bundle    string   `help:"Take the levels from a bundle's record, scaled so that the slowest takes as long as the scenario's." placeholder:"M.dofa"`
-	Ablation  bool     `help:"Play the project's policy with each of its mechanisms switched off in turn." xor:"what"`
-	Plot      string   `help:"Draw the first seed's run of one policy in one scenario." placeholder:"FILE.svg|FILE.png" xor:"what"`
-	Record    string   `help:"Write the runs as a result file that bench compare and export read." placeholder:"FILE"`
+	Ablation  bool     `help:"Play the project's policy with each of its mechanisms switched off in turn." xor:"what,policies"`
+	Plot      string   `help:"Draw the first seed's run of one policy in one scenario." placeholder:"FILE.svg|FILE.png" xor:"what,file"`
+	Record    string   `help:"Write the runs as a result file that bench compare and export read." placeholder:"FILE" xor:"file"`
 	JSON      bool     `help:"Print JSON." xor:"what"`
 }
 
 func (c *simCmd) Run(e *env) error {
 	if c.Seeds < 1 || c.Seeds > 100000 {
 		return fmt.Errorf("--seeds is %d, expected 1 to 100000", c.Seeds)
+	}
+	if c.Plot != "" {
+		if err := figure.Check(c.Plot); err != nil {
+			return fmt.Errorf("--plot %w", err)
+		}
+	}
+	if err := makeFolders(c.Plot, c.Record); err != nil {
+		return err
 	}
 	scenarios, err := c.scenarios()
 	if err != nil {
@@ -107,11 +116,27 @@ func (c *simCmd) scenarios() ([]*sim.Scenario, error) {
 	return list, nil
 }
 
+// simulated are the policies that can be played on a virtual clock, liveOnes those that can be in real time, too.
+func simulated() []policy.Entry { return append(policy.All(), sim.Static) }
+
+func liveOnes() []policy.Entry {
+	return slices.DeleteFunc(policy.All(), func(p policy.Entry) bool { return p.Restart })
+}
+
+// names is a list of policies for people.
+func names(list []policy.Entry) string {
+	var names []string
+	for _, p := range list {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
 func (c *simCmd) policies() ([]policy.Entry, error) {
 	if c.Ablation {
 		return policy.Ablation(), nil
 	}
-	all := append(policy.All(), sim.Static)
+	all := simulated()
 	if len(c.Policy) == 0 {
 		return all, nil
 	}
@@ -119,11 +144,7 @@ func (c *simCmd) policies() ([]policy.Entry, error) {
 	for _, name := range c.Policy {
 		i := slices.IndexFunc(all, func(p policy.Entry) bool { return p.Name == name })
 		if i < 0 {
-			var names []string
-			for _, p := range all {
-				names = append(names, p.Name)
-			}
-			return nil, fmt.Errorf("policy %q, expected one of %s", name, strings.Join(names, ", "))
+			return nil, fmt.Errorf("policy %q, expected one of %s", name, names(all))
 		}
 		chosen = append(chosen, all[i])
 	}
@@ -177,9 +198,11 @@ func (c *simCmd) print(e *env, tables []sim.Table) {
 }
 
 func (c *simCmd) plot(e *env, scenarios []*sim.Scenario, policies []policy.Entry) error {
-	ext := filepath.Ext(c.Plot)
-	if len(scenarios) != 1 || len(c.Policy) > 1 || ext != ".svg" && ext != ".png" {
-		return fmt.Errorf("--plot %s with %d scenarios, expected one scenario, at most one policy, and a name ending in .svg or .png", c.Plot, len(scenarios))
+	if len(scenarios) != 1 {
+		return fmt.Errorf("--plot with %d scenarios, expected one", len(scenarios))
+	}
+	if len(c.Policy) > 1 {
+		return fmt.Errorf("--plot with %d policies, expected one; default: %s", len(c.Policy), policies[0].Name)
 	}
 	frames, err := sim.Trace(scenarios[0], policies[0], 1)
 	if err != nil {
