@@ -289,6 +289,7 @@ func TestErrorsAreOneLineAndSayWhatWasExpected(t *testing.T) {
 		"no level":            {[]string{"run", model, junk, "--level", "7"}, "no such level"},
 		"level and subnet":    {[]string{"run", model, junk, "--level", "0", "--subnet", "r20_3x2"}, "--level"},
 		"no image":            {[]string{"run", model, junk}, junk},
+		"backend, no bundle":  {[]string{"info", "--backend", "native"}, "--backend without a bundle"},
 		"backend":             {[]string{"run", model, junk, "--backend", "tpu"}, `"tpu"`},
 		"no library":          {[]string{"eval", model, "--data", data}, "no levels"},
 		"no data":             {[]string{"eval", model, "--data", junk}, junk},
@@ -315,7 +316,13 @@ func TestHelpAndVersion(t *testing.T) {
 	require.Contains(t, succeed(t, "--help"), "verify")
 	require.Contains(t, succeed(t, "import", "--help"), "--library")
 	require.Contains(t, succeed(t, "version"), "dynofa ")
-	require.Contains(t, succeed(t, "info"), fmt.Sprintf("backends: %s\n", dynofa.Backends()))
+	text := succeed(t, "info")
+	require.Contains(t, text, fmt.Sprintf("backends: %s\n", dynofa.Backends()))
+	why := dynofa.CheckBackend("cuda")
+	require.Equal(t, slices.Contains(dynofa.Backends(), "cuda"), why == nil)
+	if why != nil {
+		require.Contains(t, text, "no backend on a GPU: "+why.Error()+"\n")
+	}
 }
 
 func TestInfoShowsBackendAndKernels(t *testing.T) {
