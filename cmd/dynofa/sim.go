@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ import (
 )
 
 type simCmd struct {
-	Scenarios []string `arg:"" optional:"" help:"Scenario files, or traces recorded by dynofa govern or demo; default: the suite G0 to G15." placeholder:"SCENARIO.json"`
+	Scenarios []string `arg:"" optional:"" help:"Scenario files, or traces recorded by dynofa govern or demo, replayed without their sensors; default: the suite G0 to G15." placeholder:"SCENARIO.json"`
 	Policy    []string `help:"Policy to play; may be repeated; default: all: ${policies}." placeholder:"NAME" xor:"policies"`
 	Seeds     int      `help:"Runs of each policy in each scenario, with noise of their own." default:"30"`
 	Bundle    string   `help:"Take the levels from a bundle's record, scaled so that the slowest takes as long as the scenario's." placeholder:"M.dofa"`
@@ -65,7 +66,7 @@ func (c *simCmd) Run(e *env) error {
 	if c.JSON {
 		return e.json(tables)
 	}
-	c.print(e, tables)
+	c.print(e, scenarios, tables)
 	return nil
 }
 
@@ -80,12 +81,15 @@ func (c *simCmd) scenarios() ([]*sim.Scenario, error) {
 			return nil, err
 		}
 		var s *sim.Scenario
-		if isTrace(data) {
+		switch kind := kindOf(data); {
+		case kind.Trace > 0:
 			var t *trace
 			if t, err = parseTrace(data); err == nil {
 				s, err = t.scenario(filepath.Base(path))
 			}
-		} else {
+		case kind.Format == harness.Format:
+			err = errors.New("a result file of bench, govern or sim, expected a scenario or a recorded run")
+		default:
 			s, err = sim.Parse(bytes.NewReader(data))
 		}
 		if err != nil {
@@ -151,14 +155,19 @@ func (c *simCmd) policies() ([]policy.Entry, error) {
 	return chosen, nil
 }
 
-func (c *simCmd) print(e *env, tables []sim.Table) {
+func (c *simCmd) print(e *env, scenarios []*sim.Scenario, tables []sim.Table) {
 	last := tables[len(tables)-1]
 	if len(tables) > 1 {
 		e.printf("Mean over %d scenarios, %d seeds each; ± is the 95 %% confidence interval.\n", len(tables)-1, c.Seeds)
 	} else {
 		e.printf("%s, %d seeds; ± is the 95 %% confidence interval.\n", last.Scenario, c.Seeds)
 	}
-	e.printf("Effective accuracy counts late and lost answers as 0; regret is its distance to the oracle's.\n\n")
+	e.printf("Effective accuracy counts late and lost answers as 0; regret is how far it is below the oracle's, which keeps to the requested\n" +
+		"probability: who is more careful can be above it.\n")
+	if slices.ContainsFunc(scenarios, func(s *sim.Scenario) bool { return s.About == recordedRun }) {
+		e.printf("Recorded runs are replayed without their sensors, which were averaged once already.\n")
+	}
+	e.printf("\n")
 	e.printf("%-16s  %-14s  %-14s  %-14s  %8s  %13s  %9s  %11s\n", "", "effective %", "regret", "late or lost %", "answers'", "switches", "late", "lateness")
 	e.printf("%-16s  %-14s  %-14s  %-14s  %8s  %13s  %9s  %11s\n", "policy", "", "points", "", "top-1 %", "per 1000", "in a row", "ms a run")
 	for _, r := range last.Rows {

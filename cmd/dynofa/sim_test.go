@@ -39,9 +39,16 @@ func TestSim(t *testing.T) {
 		require.Contains(t, string(data), "time, s")
 		require.Equal(t, sensors, strings.Contains(string(data), "sensors"), scenario)
 	}
+	require.NotContains(t, out, "without their sensors")
+	run := filepath.Join(t.TempDir(), "run.jsonl")
+	require.NoError(t, made().write(run))
+	require.Contains(t, succeed(t, "sim", run, "--policy", "steady", "--seeds", "1"), "Recorded runs are replayed without their sensors")
 	recorded := filepath.Join(t.TempDir(), "new", "r.jsonl")
 	succeed(t, "sim", g1, "--policy", "steady", "--seeds", "2", "--record", recorded)
 	require.FileExists(t, recorded)
+	code, _, errs := command("sim", recorded)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, recorded+": a result file of bench, govern or sim, expected a scenario or a recorded run")
 	require.Contains(t, strings.Join(strings.Fields(succeed(t, "sim", "--help")), " "), "alert-best, static-best.")
 }
 
