@@ -105,6 +105,9 @@ func TestVerifySaysNo(t *testing.T) {
 	code, _, errs := command("verify", reference(t, "checkpoints/tiny_w0.25_c10.pth"), reference(t, "golden_subnets_tiny_w0.25_c10.json"), "--tolerance", "1e-9")
 	require.Equal(t, exitNo, code)
 	require.Contains(t, errs, "expected at most 1e-09")
+	require.NotContains(t, errs, "--tolerance")
+	require.Empty(t, rounding("cuda"))
+	require.Contains(t, rounding("cuda/tf32:1"), "--tolerance 1e-2")
 }
 
 func TestScoreAgainstReference(t *testing.T) {
