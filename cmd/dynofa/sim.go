@@ -162,8 +162,8 @@ func (c *simCmd) print(e *env, scenarios []*sim.Scenario, tables []sim.Table) {
 	} else {
 		e.printf("%s, %d seeds; ± is the 95 %% confidence interval.\n", last.Scenario, c.Seeds)
 	}
-	e.printf("Effective accuracy counts late and lost answers as 0; regret is how far it is below the oracle's, which keeps to the requested\n" +
-		"probability: who is more careful can be above it.\n")
+	e.printf("Effective accuracy counts late and lost answers as 0; regret is how far it is below the oracle's, which keeps to the\n" +
+		"requested probability: negative where more care than that paid.\n")
 	if slices.ContainsFunc(scenarios, func(s *sim.Scenario) bool { return s.About == recordedRun }) {
 		e.printf("Recorded runs are replayed without their sensors, which were averaged once already.\n")
 	}
