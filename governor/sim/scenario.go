@@ -176,7 +176,9 @@ func Parse(r io.Reader) (*Scenario, error) {
 
 // explain says where the JSON is wrong, and what, in the file's own terms.
 func explain(data []byte, err error) error {
-	line := func(offset int64) int { return 1 + bytes.Count(data[:max(0, min(offset, int64(len(data))))], []byte("\n")) }
+	line := func(offset int64) int {
+		return 1 + bytes.Count(data[:max(0, min(offset, int64(len(data))))], []byte("\n"))
+	}
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	name, unknown := strings.CutPrefix(err.Error(), "json: unknown field ")
