@@ -38,8 +38,13 @@ type Governor struct {
 
 // New makes a Governor.
 func New(c Config) (*Governor, error) {
-	if c.Profile == nil || c.Estimator == nil || c.Policy == nil {
-		return nil, errors.New("governor: profile, estimator or policy missing, expected all three")
+	switch {
+	case c.Profile == nil:
+		return nil, errors.New("governor: Config.Profile is nil, expected one")
+	case c.Estimator == nil:
+		return nil, errors.New("governor: Config.Estimator is nil, expected one such as estimator.New(profile, nil)")
+	case c.Policy == nil:
+		return nil, errors.New("governor: Config.Policy is nil, expected one such as steady.New(nil)")
 	}
 	if err := c.Profile.Check(); err != nil {
 		return nil, err

@@ -134,9 +134,11 @@ func TestRefusals(t *testing.T) {
 	p := governortest.Profile()
 	good := governor.Config{Profile: p, Estimator: estimator.New(p, nil), Policy: steady.New(nil), Constraints: governor.Constraints{Deadline: 1}}
 	for want, change := range map[string]func(*governor.Config){
-		"profile, estimator or policy missing": func(c *governor.Config) { c.Policy = nil },
-		"deadline 0s, expected more":           func(c *governor.Config) { c.Constraints.Deadline = 0 },
-		"probability 1, expected":              func(c *governor.Config) { c.Constraints.Probability = 1 },
+		"Config.Profile is nil":      func(c *governor.Config) { c.Profile = nil },
+		"Config.Estimator is nil":    func(c *governor.Config) { c.Estimator = nil },
+		"Config.Policy is nil":       func(c *governor.Config) { c.Policy = nil },
+		"deadline 0s, expected more": func(c *governor.Config) { c.Constraints.Deadline = 0 },
+		"probability 1, expected":    func(c *governor.Config) { c.Constraints.Probability = 1 },
 		"each of power, accuracy and latency": func(c *governor.Config) {
 			c.Constraints.Order = [3]governor.Constraint{governor.Power, governor.Power, governor.Latency}
 		},

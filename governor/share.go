@@ -1,6 +1,8 @@
 package governor
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -11,7 +13,7 @@ import (
 type Claim struct {
 	Profile     *Profile
 	Estimate    *Estimate
-	Constraints Constraints // complete; Period is the time between inferences
+	Constraints Constraints // Period is the time between inferences
 	Priority    int         // higher goes first
 }
 
@@ -20,8 +22,18 @@ type Claim struct {
 // cheapest option that keeps its accuracy floor. What is left goes to the models in the order of their priority; those of
 // the same priority take turns, the least accurate first. ok tells whether the first round already was too much: then
 // the models of the lowest priority get nothing, a limit of 0. It is a pure function for once in a while, not for every
-// inference.
-func Share(claims []Claim, budget float64) (limits []time.Duration, ok bool) {
+// inference, and claims stay as they are. An error is a claim that Constraints.Complete or Profile.Check refuses, or whose
+// estimate is not one of its profile, or a budget below zero.
+func Share(claims []Claim, budget float64) (limits []time.Duration, ok bool, err error) {
+	if !(budget >= 0) {
+		return nil, false, fmt.Errorf("governor: share: budget %v, expected a share of the time, 1 for one device", budget)
+	}
+	claims = slices.Clone(claims)
+	for i := range claims {
+		if err := claims[i].complete(); err != nil {
+			return nil, false, fmt.Errorf("governor: share: claim %d: %w", i, err)
+		}
+	}
 	limits = make([]time.Duration, len(claims))
 	order := make([]int, len(claims))
 	accuracy := make([]float64, len(claims))
@@ -63,7 +75,24 @@ func Share(claims []Claim, budget float64) (limits []time.Duration, ok bool) {
 		}
 		from = to
 	}
-	return limits, ok
+	return limits, ok, nil
+}
+
+// complete fills in the defaults and tells what is wrong, if anything.
+func (c *Claim) complete() (err error) {
+	if c.Profile == nil {
+		return errors.New("no profile, expected one")
+	}
+	if err := c.Profile.Check(); err != nil {
+		return err
+	}
+	configurations := len(c.Profile.Configurations)
+	options, e := len(c.Profile.Levels)*configurations, c.Estimate
+	if e == nil || e.Residual == nil || len(e.Slowdown) != configurations || len(e.Widen) != configurations || len(e.Expected) != options || len(e.Spread) != options {
+		return errors.New("no estimate of every option of the profile, expected one such as Governor.Estimate of estimator.New")
+	}
+	c.Constraints, err = c.Constraints.Complete()
+	return err
 }
 
 func (c *Claim) busy(latency time.Duration) float64 {

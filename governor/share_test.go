@@ -18,8 +18,7 @@ import (
 func TestShare(t *testing.T) {
 	p := governortest.Profile()
 	claim := func(priority int, floor float64) governor.Claim {
-		c, err := governor.Constraints{Deadline: 90 * time.Millisecond, Period: 100 * time.Millisecond, MinAccuracy: floor}.Complete()
-		require.NoError(t, err)
+		c := governor.Constraints{Deadline: 90 * time.Millisecond, Period: 100 * time.Millisecond, MinAccuracy: floor}
 		return governor.Claim{Profile: p, Estimate: estimator.New(p, nil).Estimate(), Constraints: c, Priority: priority}
 	}
 	for _, c := range []struct {
@@ -37,7 +36,8 @@ func TestShare(t *testing.T) {
 		{"not for all", []governor.Claim{claim(0, 78), claim(1, 78)}, 0.8, []int{-1, 5}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			limits, ok := governor.Share(c.claims, c.budget)
+			limits, ok, err := governor.Share(c.claims, c.budget)
+			require.NoError(t, err)
 			require.Equal(t, c.ok, ok)
 			busy := 0.0
 			for i, limit := range limits {
@@ -57,6 +57,31 @@ func TestShare(t *testing.T) {
 	}
 }
 
+func TestShareRefusals(t *testing.T) {
+	p := governortest.Profile()
+	good := governor.Claim{Profile: p, Estimate: estimator.New(p, nil).Estimate(), Constraints: governor.Constraints{Deadline: time.Second}}
+	for want, change := range map[string]func(*governor.Claim){
+		"no profile":     func(c *governor.Claim) { *c = governor.Claim{} },
+		"0 levels":       func(c *governor.Claim) { c.Profile = &governor.Profile{} },
+		"no estimate":    func(c *governor.Claim) { c.Estimate = nil },
+		"every option":   func(c *governor.Claim) { c.Estimate = &governor.Estimate{} },
+		"deadline 0s":    func(c *governor.Claim) { c.Constraints.Deadline = 0 },
+		"probability 95": func(c *governor.Claim) { c.Constraints.Probability = 95 },
+	} {
+		bad := good
+		change(&bad)
+		limits, ok, err := governor.Share([]governor.Claim{good, bad}, 1)
+		require.ErrorContains(t, err, "claim 1: ")
+		require.ErrorContains(t, err, want)
+		require.Nil(t, limits)
+		require.False(t, ok)
+	}
+	for _, budget := range []float64{-1, math.NaN()} {
+		_, _, err := governor.Share([]governor.Claim{good}, budget)
+		require.ErrorContains(t, err, "budget")
+	}
+}
+
 // Two models answer a camera's frames one after another on one device, which is half as slow again for a while. Without
 // shares the second has what the first leaves; with them both are in time, and the first has priority.
 func TestShareOnADevice(t *testing.T) {
@@ -69,8 +94,8 @@ func TestShareOnADevice(t *testing.T) {
 	}
 	play := func(shared bool) [2]model {
 		p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
-		c, err := governor.Constraints{Deadline: 95 * time.Millisecond, Period: period}.Complete()
-		require.NoError(t, err)
+		c := governor.Constraints{Deadline: 95 * time.Millisecond, Period: period}
+		var err error
 		var models [2]model
 		for i := range models {
 			models[i].limit = c.Deadline
@@ -79,10 +104,11 @@ func TestShareOnADevice(t *testing.T) {
 		}
 		for frame := range 300 {
 			if shared && frame%10 == 0 {
-				limits, ok := governor.Share([]governor.Claim{
+				limits, ok, err := governor.Share([]governor.Claim{
 					{Profile: p, Estimate: models[0].Estimate(), Constraints: c, Priority: 1},
 					{Profile: p, Estimate: models[1].Estimate(), Constraints: c},
 				}, c.Deadline.Seconds()/period.Seconds())
+				require.NoError(t, err)
 				require.True(t, ok)
 				models[0].limit, models[1].limit = limits[0], limits[1]
 			}

@@ -72,3 +72,16 @@ func record(path string, d dynofa.Device, rows func(w *harness.Writer) error) er
 
 // makeFolder makes the folder that a file is to be in.
 func makeFolder(path string) error { return os.MkdirAll(filepath.Dir(path), 0o755) }
+
+// makeFolders makes those of the files that are wanted, before long work: an empty path is none.
+func makeFolders(paths ...string) error {
+	for _, path := range paths {
+		if path == "" {
+			continue
+		}
+		if err := makeFolder(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}

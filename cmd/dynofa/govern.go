@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +27,7 @@ type governCmd struct {
 	Deadline    float64       `help:"Of a frame, ms." required:"" placeholder:"MS"`
 	P           float64       `help:"Probability that a frame meets it." default:"0.95"`
 	MinAccuracy float64       `help:"Accuracy floor, percent." placeholder:"PERCENT"`
-	Policy      string        `help:"Policy to play, one of those that sim knows without a restart for a switch; default: steady." placeholder:"NAME" xor:"what"`
+	Policy      string        `help:"Policy to play, one of ${livepolicies}; default: steady." placeholder:"NAME" xor:"what"`
 	Compare     []string      `help:"Policies to play in turn, in random order in each repetition." placeholder:"NAME" xor:"what"`
 	Repeat      int           `help:"Runs of each policy." default:"1"`
 	Length      time.Duration `name:"seconds" help:"Length of a run, such as 10s." default:"10s"`
@@ -52,6 +54,9 @@ const frameMS = 40.0
 func (c *governCmd) Run(e *env) (err error) {
 	policies, err := c.check()
 	if err != nil {
+		return err
+	}
+	if err := makeFolders(c.Record, c.Events); err != nil {
 		return err
 	}
 	l := &live{pin: c.Pin, noSensors: c.NoSensors, watch: &watcher{}, gpu: c.device()}
@@ -138,6 +143,7 @@ func (c *governCmd) Run(e *env) (err error) {
 }
 
 func (c *governCmd) check() ([]policy.Entry, error) {
+	most := min(8*runtime.NumCPU(), 256) // of a session
 	switch {
 	case c.Length <= 0 || c.Length > 24*time.Hour:
 		return nil, fmt.Errorf("--seconds is %v, expected a length above zero and up to a day, such as 10s", c.Length)
@@ -149,8 +155,8 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 		return nil, fmt.Errorf("--repeat is %d, expected 1 to 1000", c.Repeat)
 	case c.Images < 0 || c.Images > 1e6:
 		return nil, fmt.Errorf("--images is %d, expected 1 to 1000000", c.Images)
-	case len(c.Threads) == 0 || len(c.Threads) > 64 || slices.Min(c.Threads) < 1 || slices.Max(c.Threads) > 256:
-		return nil, fmt.Errorf("--threads is %v, expected numbers from 1 to 256", c.Threads)
+	case len(c.Threads) == 0 || len(c.Threads) > 64 || slices.Min(c.Threads) < 1 || slices.Max(c.Threads) > most:
+		return nil, fmt.Errorf("--threads is %v, expected numbers from 1 to %d", c.Threads, most)
 	case c.Pin && slices.Max(c.Threads) > 1:
 		return nil, fmt.Errorf("--pin with --threads %v, expected one thread", c.Threads)
 	}
@@ -166,25 +172,19 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 			return nil, fmt.Errorf("--backend is %q, expected each engine once and one on a GPU at most", c.Backend)
 		}
 	}
-	names := c.Compare
+	wanted := c.Compare
 	switch {
 	case c.Policy != "":
-		names = []string{c.Policy}
-	case len(names) == 0:
-		names = []string{"steady"}
+		wanted = []string{c.Policy}
+	case len(wanted) == 0:
+		wanted = []string{"steady"}
 	}
 	var chosen []policy.Entry
-	for _, name := range names {
-		all := policy.All()
-		i := slices.IndexFunc(all, func(p policy.Entry) bool { return p.Name == name && !p.Restart })
+	for _, name := range wanted {
+		all := liveOnes()
+		i := slices.IndexFunc(all, func(p policy.Entry) bool { return p.Name == name })
 		if i < 0 {
-			var known []string
-			for _, p := range all {
-				if !p.Restart {
-					known = append(known, p.Name)
-				}
-			}
-			return nil, fmt.Errorf("policy %q, expected one of %s", name, strings.Join(known, ", "))
+			return nil, fmt.Errorf("policy %q, expected one of %s", name, names(all))
 		}
 		chosen = append(chosen, all[i])
 	}
@@ -215,13 +215,20 @@ func (c *governCmd) configurations(backend string) (list []governor.Configuratio
 		return []governor.Configuration{{Name: backend, GPU: true}}
 	}
 	for _, n := range c.Threads {
-		name := fmt.Sprintf("%d threads", n)
+		name := threads(n)
 		if len(c.Backend) > 1 {
 			name = fmt.Sprintf("%s, %s", backend, name)
 		}
 		list = append(list, governor.Configuration{Name: name, Threads: n})
 	}
 	return list
+}
+
+func threads(n int) string {
+	if n == 1 {
+		return "1 thread"
+	}
+	return fmt.Sprintf("%d threads", n)
 }
 
 // levels are the sub-networks to choose from, their accuracies and where those come from.
@@ -270,17 +277,17 @@ func (c *governCmd) latencies(e *env, l *live, m *dynofa.Model, configurations [
 	for i, level := range m.Levels() {
 		var list []time.Duration
 		for j, configuration := range configurations {
-			backend, threads := l.ways[j].session.Backend(), max(1, configuration.Threads)
+			backend, n := l.ways[j].session.Backend(), max(1, configuration.Threads)
 			k := slices.IndexFunc(level.Latency, func(r bundle.Latency) bool {
-				return r.Device == c.Device && r.Backend == backend && (max(1, r.Threads) == threads || configuration.GPU)
+				return r.Device == c.Device && r.Backend == backend && (max(1, r.Threads) == n || configuration.GPU)
 			})
 			if k < 0 {
 				var known []string
 				for _, r := range level.Latency {
-					known = append(known, fmt.Sprintf("%s, %s, %d threads", r.Device, r.Backend, max(1, r.Threads)))
+					known = append(known, fmt.Sprintf("%s, %s, %s", r.Device, r.Backend, threads(max(1, r.Threads))))
 				}
-				return nil, fmt.Errorf("level %d has no record of device %q with %s and %d threads, expected one of: %s", i, c.Device,
-					backend, threads, strings.Join(known, "; "))
+				return nil, fmt.Errorf("level %d has no record of device %q with %s and %s, expected one of: %s", i, c.Device,
+					backend, threads(n), strings.Join(known, "; "))
 			}
 			list = append(list, time.Duration(level.Latency[k].MedianMS*1e6))
 		}
@@ -511,6 +518,23 @@ func (e *env) compare(policies []policy.Entry, runs []liveMetrics, repeat int) {
 			column("%.0f", func(m liveMetrics) *float64 { return &m.LatenessMS }))
 	}
 	e.printf("effective: late answers count 0. settle: from the load's begin to %d frames in time in a row; climb: from its end to %d within %.1f points of the accuracy before.\n", settled, climbed, back)
+	for _, p := range policies {
+		e.gaveUp(p.Name+" ", slices.DeleteFunc(slices.Clone(runs), func(m liveMetrics) bool { return m.Policy != p.Name })...)
+	}
+}
+
+// gaveUp tells which constraints could not be met in runs, if any.
+func (e *env) gaveUp(who string, runs ...liveMetrics) {
+	frames, counts := 0, map[string]int{}
+	for _, m := range runs {
+		frames += m.Frames
+		for constraint, n := range m.GaveUp {
+			counts[constraint] += n
+		}
+	}
+	for _, constraint := range slices.Sorted(maps.Keys(counts)) {
+		e.printf("%sgave up %s in %d of %d frames: no option met all constraints\n", who, constraint, counts[constraint], frames)
+	}
 }
 
 // show is a line that rewrites itself, on a terminal only.
@@ -585,7 +609,17 @@ func (e *env) summary(t *trace) {
 	m := t.metrics()
 	e.printf("late %.1f %%, effective accuracy %.2f %% (late answers count 0), %d switches of %.2f us, governor %.1f us (p99)\n",
 		m.Late, m.Effective, m.Switches, m.SwitchUS, m.GovernorUS)
-	if first >= 0 {
-		e.printf("in time again after the load's begin: %s; as accurate as before (within %.1f points) after its end: %s\n", after(m.SettleMS), back, after(m.ClimbMS))
+	e.gaveUp("", m)
+	if first < 0 {
+		return
+	}
+	e.printf("in time again after the load's begin: %s; ", after(m.SettleMS))
+	switch {
+	case !slices.ContainsFunc(t.frames[first:], func(f frame) bool { return !f.Loaded }):
+		e.printf("the load did not end before the run\n")
+	case first == 0:
+		e.printf("no frame before the load to compare with\n")
+	default:
+		e.printf("as accurate as before (within %.1f points) after its end: %s\n", back, after(m.ClimbMS))
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -104,6 +105,30 @@ func TestMetricsOfATrace(t *testing.T) {
 	require.Nil(t, never.metrics().ClimbMS)
 }
 
+// The summary says what was given up, and compares with the time before a load only where there is one.
+func TestSummaryOfATrace(t *testing.T) {
+	summary := func(change func(*frame)) string {
+		var out bytes.Buffer
+		tr := made()
+		for i := range tr.frames {
+			change(&tr.frames[i])
+		}
+		(&env{stdout: &out}).summary(tr)
+		return out.String()
+	}
+	plain := summary(func(*frame) {})
+	require.Contains(t, plain, "as accurate as before (within 0.3 points) after its end: 50 ms")
+	require.NotContains(t, plain, "gave up")
+	require.Contains(t, summary(func(f *frame) { f.Loaded = f.Seconds >= 0.2 }), "the load did not end before the run")
+	require.Contains(t, summary(func(f *frame) { f.Loaded = f.Seconds < 0.2 }), "no frame before the load to compare with")
+	text := summary(func(f *frame) {
+		if f.Loaded {
+			f.GaveUp = governor.Accuracy.String()
+		}
+	})
+	require.Contains(t, text, "gave up accuracy in 20 of 60 frames")
+}
+
 func TestTraceReadsWhatItWrites(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.jsonl")
 	was := made()
@@ -162,7 +187,7 @@ func TestGovernLive(t *testing.T) {
 		t.Skip("SKIPPED: -short: starts itself, which an emulator cannot")
 	}
 	dir := t.TempDir()
-	events := filepath.Join(dir, "events")
+	events := filepath.Join(dir, "new", "events")
 	out := succeed(t, "govern", shipped+"fashion.dofa", "--data", shipped+"test", "--deadline", "25", "--compare", "steady,dynamicofa-free",
 		"--repeat", "2", "--seconds", "1.5s", "--load", "cpu:300ms-1200ms", "--load", "memory:300ms-1200ms", "-o", dir, "--events", events,
 		"--metrics", ":0", "--json")
@@ -192,6 +217,10 @@ func TestGovernLive(t *testing.T) {
 		"--accuracy", "60,70", "--threads", "1,2")
 	require.Contains(t, text, "as given by --accuracy, not measured here")
 	require.Contains(t, text, "2 threads")
+	for _, runs := range []string{"1", "2"} {
+		text = succeed(t, "govern", shipped+"fashion.dofa", "--deadline", "25", "--seconds", "100ms", "--min-accuracy", "99", "--repeat", runs)
+		require.Contains(t, text, "gave up accuracy in ")
+	}
 }
 
 // Each engine is a configuration for each number of threads; one on a GPU is one.
@@ -205,8 +234,8 @@ func TestGovernChoosesTheEngine(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(succeed(t, "govern", shipped+"fashion.dofa", "--deadline", "50", "--seconds", "200ms", "--images", "1",
 		"--threads", "1,2", "--backend", first, "--backend", second, "--json")), &report))
 	require.Equal(t, first+", "+second, report.Profile.Engine)
-	require.Equal(t, []governor.Configuration{{Name: first + ", 1 threads", Threads: 1}, {Name: first + ", 2 threads", Threads: 2},
-		{Name: second + ", 1 threads", Threads: 1}, {Name: second + ", 2 threads", Threads: 2}}, report.Profile.Configurations)
+	require.Equal(t, []governor.Configuration{{Name: first + ", 1 thread", Threads: 1}, {Name: first + ", 2 threads", Threads: 2},
+		{Name: second + ", 1 thread", Threads: 1}, {Name: second + ", 2 threads", Threads: 2}}, report.Profile.Configurations)
 	require.Positive(t, report.Runs[0].Frames)
 
 	c := governCmd{Threads: []int{1, 2}, Backend: []string{"native", "cuda:1"}}
@@ -248,18 +277,21 @@ func TestStepRunsTheChosenEngine(t *testing.T) {
 func TestGovernRefusals(t *testing.T) {
 	model := shipped + "fashion.dofa"
 	for want, args := range map[string][]string{
-		"--deadline is 0, expected":                    {"--deadline", "0"},
-		"policy \"dynamicofa\", expected one of":       {"--deadline", "9", "--policy", "dynamicofa"},
-		"load \"fire:1s-2s\": unknown kind":            {"--deadline", "9", "--load", "fire:1s-2s"},
-		"no two times in order":                        {"--deadline", "9", "--load", "cpu:2s-1s"},
-		"amount is no number":                          {"--deadline", "9", "--load", "cpu:1s-2s:0"},
-		"--accuracy has 2 values, expected one":        {"--deadline", "9", "--accuracy", "60,70"},
-		"level 0 has no record of device \"nowhere\"":  {"--deadline", "9", "--device", "nowhere"},
-		"--pin with --threads [2]":                     {"--deadline", "9", "--pin", "--threads", "2"},
-		"--backend is [\"cuda\" \"cuda:1\"], expected": {"--deadline", "9", "--backend", "cuda,cuda:1"},
-		"no backend \"tpu\" in this build":             {"--deadline", "9", "--backend", "purego,tpu"},
-		"probability 1.5, expected":                    {"--deadline", "9", "--p", "1.5", "--images", "1", "--device", "x"},
-		"--metrics \"nine\", expected [HOST]:PORT":     {"--deadline", "9", "--metrics", "nine"},
+		"--deadline is 0, expected":                      {"--deadline", "0"},
+		"policy \"dynamicofa\", expected one of":         {"--deadline", "9", "--policy", "dynamicofa"},
+		"load \"fire:1s-2s\": unknown kind":              {"--deadline", "9", "--load", "fire:1s-2s"},
+		"no two times in order":                          {"--deadline", "9", "--load", "cpu:2s-1s"},
+		"amount is no number":                            {"--deadline", "9", "--load", "cpu:1s-2s:0"},
+		"--accuracy has 2 values, expected one":          {"--deadline", "9", "--accuracy", "60,70"},
+		"level 0 has no record of device \"nowhere\"":    {"--deadline", "9", "--device", "nowhere"},
+		"--threads is [0], expected numbers from 1 to":   {"--deadline", "9", "--threads", "0"},
+		"--threads is [257], expected numbers from 1 to": {"--deadline", "9", "--threads", "257"},
+		"mkdir " + model + ": not a directory":           {"--deadline", "9", "--events", filepath.Join(model, "x")},
+		"--pin with --threads [2]":                       {"--deadline", "9", "--pin", "--threads", "2"},
+		"--backend is [\"cuda\" \"cuda:1\"], expected":   {"--deadline", "9", "--backend", "cuda,cuda:1"},
+		"no backend \"tpu\" in this build":               {"--deadline", "9", "--backend", "purego,tpu"},
+		"probability 1.5, expected":                      {"--deadline", "9", "--p", "1.5", "--images", "1", "--device", "x"},
+		"--metrics \"nine\", expected [HOST]:PORT":       {"--deadline", "9", "--metrics", "nine"},
 	} {
 		if strings.HasPrefix(want, "probability") {
 			args = slices.DeleteFunc(args, func(s string) bool { return s == "--device" || s == "x" })

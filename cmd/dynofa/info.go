@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -12,7 +13,7 @@ import (
 
 type infoCmd struct {
 	Bundle  string `arg:"" optional:"" help:"Bundle to describe."`
-	Backend string `help:"Engine whose kernels to show; default: the best."`
+	Backend string `help:"Engine whose kernels to show, which takes a bundle; default: the best."`
 	JSON    bool   `help:"Print JSON."`
 }
 
@@ -22,6 +23,7 @@ type info struct {
 	Platform string             `json:"platform"`
 	CPUs     int                `json:"cpus"`
 	Backends []string           `json:"backends"`          // best first
+	NoCUDA   string             `json:"no_cuda,omitempty"` // why no GPU is among them
 	Backend  string             `json:"backend,omitempty"` // that runs the bundle
 	Device   string             `json:"device,omitempty"`  // that it computes on, beside the CPU
 	Kernels  []string           `json:"kernels,omitempty"` // that it calls
@@ -31,8 +33,14 @@ type info struct {
 }
 
 func (c *infoCmd) Run(e *env) (err error) {
+	if c.Backend != "" && c.Bundle == "" {
+		return errors.New("--backend without a bundle, expected one: kernels are chosen for a model")
+	}
 	i := info{Version: version(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		CPUs: runtime.NumCPU(), Backends: dynofa.Backends()}
+	if err := dynofa.CheckBackend("cuda"); err != nil {
+		i.NoCUDA = err.Error()
+	}
 	if c.Bundle != "" {
 		var b *bundle.Bundle
 		if b, err = bundle.Open(c.Bundle); err != nil {
@@ -52,6 +60,9 @@ func (c *infoCmd) Run(e *env) (err error) {
 		return e.json(i)
 	}
 	e.printf("dynofa %s, %s, %s, %d CPUs\nbackends: %s\n", i.Version, i.Go, i.Platform, i.CPUs, i.Backends)
+	if i.NoCUDA != "" {
+		e.printf("no backend on a GPU: %s\n", i.NoCUDA)
+	}
 	if i.Space == nil {
 		return nil
 	}

@@ -230,10 +230,12 @@ type liveMetrics struct {
 	Switches    int      `json:"switches"`
 	LatenessMS  float64  `json:"lateness_ms"` // sum
 	LongestLate int      `json:"longest_late"`
-	SettleMS    *float64 `json:"settle_ms"`   // from the load's begin to ten frames in time in a row; null: never, or no load
-	ClimbMS     *float64 `json:"climb_ms"`    // from the load's end to five frames in a row within 0.3 points of the accuracy before it
-	GovernorUS  float64  `json:"governor_us"` // 99th percentile of Next and Observe
-	SwitchUS    float64  `json:"switch_us"`   // median of the switches
+	SettleMS    *float64 `json:"settle_ms"` // from the load's begin to ten frames in time in a row; null: never, or no load
+	ClimbMS     *float64 `json:"climb_ms"`  // from the load's end to five frames in a row within 0.3 points of the accuracy before it
+	// GaveUp counts the frames whose decision had to give a constraint up, by the last one given up.
+	GaveUp     map[string]int `json:"gave_up,omitempty"`
+	GovernorUS float64        `json:"governor_us"` // 99th percentile of Next and Observe
+	SwitchUS   float64        `json:"switch_us"`   // median of the switches
 }
 
 const (
@@ -263,6 +265,12 @@ func (t *trace) metrics() liveMetrics {
 		if i > 0 && (f.Level != t.frames[i-1].Level || f.Configuration != t.frames[i-1].Configuration) {
 			m.Switches++
 			switches = append(switches, f.SwitchUS)
+		}
+		if f.GaveUp != governor.None.String() && f.GaveUp != "" {
+			if m.GaveUp == nil {
+				m.GaveUp = map[string]int{}
+			}
+			m.GaveUp[f.GaveUp]++
 		}
 		governors = append(governors, f.GovernorUS)
 		correct, images = correct+f.Correct, images+f.Images

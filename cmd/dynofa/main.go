@@ -60,6 +60,11 @@ type (
 	inconclusive struct{ error }
 )
 
+// lists are what help texts enumerate.
+func lists() kong.Vars {
+	return kong.Vars{"policies": names(simulated()), "livepolicies": names(liveOnes())}
+}
+
 func run(args []string, stdout, stderr io.Writer) (code int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -70,6 +75,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		kong.Description("One Once-for-All supernet as thousands of networks, in place."),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(n int) { code, exited = n, true }), // --help
+		lists(),
 		kong.Bind(e))
 	if err != nil {
 		panic(err) // the tags above are wrong

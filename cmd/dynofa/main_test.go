@@ -105,6 +105,9 @@ func TestVerifySaysNo(t *testing.T) {
 	code, _, errs := command("verify", reference(t, "checkpoints/tiny_w0.25_c10.pth"), reference(t, "golden_subnets_tiny_w0.25_c10.json"), "--tolerance", "1e-9")
 	require.Equal(t, exitNo, code)
 	require.Contains(t, errs, "expected at most 1e-09")
+	require.NotContains(t, errs, "--tolerance")
+	require.Empty(t, rounding("cuda"))
+	require.Contains(t, rounding("cuda/tf32:1"), "--tolerance 1e-2")
 }
 
 func TestScoreAgainstReference(t *testing.T) {
@@ -289,6 +292,7 @@ func TestErrorsAreOneLineAndSayWhatWasExpected(t *testing.T) {
 		"no level":            {[]string{"run", model, junk, "--level", "7"}, "no such level"},
 		"level and subnet":    {[]string{"run", model, junk, "--level", "0", "--subnet", "r20_3x2"}, "--level"},
 		"no image":            {[]string{"run", model, junk}, junk},
+		"backend, no bundle":  {[]string{"info", "--backend", "native"}, "--backend without a bundle"},
 		"backend":             {[]string{"run", model, junk, "--backend", "tpu"}, `"tpu"`},
 		"eval of no batch":    {[]string{"eval", model, "--data", data, "--batch", "0"}, "--batch is 0, expected 1 to 64"},
 		"eval of large batch": {[]string{"eval", model, "--data", data, "--batch", "65"}, "--batch is 65, expected 1 to 64"},
@@ -317,7 +321,13 @@ func TestHelpAndVersion(t *testing.T) {
 	require.Contains(t, succeed(t, "--help"), "verify")
 	require.Contains(t, succeed(t, "import", "--help"), "--library")
 	require.Contains(t, succeed(t, "version"), "dynofa ")
-	require.Contains(t, succeed(t, "info"), fmt.Sprintf("backends: %s\n", dynofa.Backends()))
+	text := succeed(t, "info")
+	require.Contains(t, text, fmt.Sprintf("backends: %s\n", dynofa.Backends()))
+	why := dynofa.CheckBackend("cuda")
+	require.Equal(t, slices.Contains(dynofa.Backends(), "cuda"), why == nil)
+	if why != nil {
+		require.Contains(t, text, "no backend on a GPU: "+why.Error()+"\n")
+	}
 }
 
 func TestInfoShowsBackendAndKernels(t *testing.T) {

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/dynofa/dynofa/bench/figure"
 	"github.com/dynofa/dynofa/bench/harness"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
@@ -16,19 +18,27 @@ import (
 )
 
 type simCmd struct {
-	Scenarios []string `arg:"" optional:"" help:"Scenario files, or traces recorded by dynofa govern or demo; default: the suite G0 to G15." placeholder:"SCENARIO.json"`
-	Policy    []string `help:"Policy to play; may be repeated; default: all." placeholder:"NAME"`
+	Scenarios []string `arg:"" optional:"" help:"Scenario files, or traces recorded by dynofa govern or demo, replayed without their sensors; default: the suite G0 to G15." placeholder:"SCENARIO.json"`
+	Policy    []string `help:"Policy to play; may be repeated; default: all: ${policies}." placeholder:"NAME" xor:"policies"`
 	Seeds     int      `help:"Runs of each policy in each scenario, with noise of their own." default:"30"`
 	Bundle    string   `help:"Take the levels from a bundle's record, scaled so that the slowest takes as long as the scenario's." placeholder:"M.dofa"`
-	Ablation  bool     `help:"Play the project's policy with each of its mechanisms switched off in turn." xor:"what"`
-	Plot      string   `help:"Draw the first seed's run of one policy in one scenario." placeholder:"FILE.svg|FILE.png" xor:"what"`
-	Record    string   `help:"Write the runs as a result file that bench compare and export read." placeholder:"FILE"`
+	Ablation  bool     `help:"Play the project's policy with each of its mechanisms switched off in turn." xor:"what,policies"`
+	Plot      string   `help:"Draw the first seed's run of one policy in one scenario." placeholder:"FILE.svg|FILE.png" xor:"what,file"`
+	Record    string   `help:"Write the runs as a result file that bench compare and export read." placeholder:"FILE" xor:"file"`
 	JSON      bool     `help:"Print JSON." xor:"what"`
 }
 
 func (c *simCmd) Run(e *env) error {
 	if c.Seeds < 1 || c.Seeds > 100000 {
 		return fmt.Errorf("--seeds is %d, expected 1 to 100000", c.Seeds)
+	}
+	if c.Plot != "" {
+		if err := figure.Check(c.Plot); err != nil {
+			return fmt.Errorf("--plot %w", err)
+		}
+	}
+	if err := makeFolders(c.Plot, c.Record); err != nil {
+		return err
 	}
 	scenarios, err := c.scenarios()
 	if err != nil {
@@ -56,7 +66,7 @@ func (c *simCmd) Run(e *env) error {
 	if c.JSON {
 		return e.json(tables)
 	}
-	c.print(e, tables)
+	c.print(e, scenarios, tables)
 	return nil
 }
 
@@ -71,12 +81,15 @@ func (c *simCmd) scenarios() ([]*sim.Scenario, error) {
 			return nil, err
 		}
 		var s *sim.Scenario
-		if isTrace(data) {
+		switch kind := kindOf(data); {
+		case kind.Trace > 0:
 			var t *trace
 			if t, err = parseTrace(data); err == nil {
 				s, err = t.scenario(filepath.Base(path))
 			}
-		} else {
+		case kind.Format == harness.Format:
+			err = errors.New("a result file of bench, govern or sim, expected a scenario or a recorded run")
+		default:
 			s, err = sim.Parse(bytes.NewReader(data))
 		}
 		if err != nil {
@@ -107,11 +120,27 @@ func (c *simCmd) scenarios() ([]*sim.Scenario, error) {
 	return list, nil
 }
 
+// simulated are the policies that can be played on a virtual clock, liveOnes those that can be in real time, too.
+func simulated() []policy.Entry { return append(policy.All(), sim.Static) }
+
+func liveOnes() []policy.Entry {
+	return slices.DeleteFunc(policy.All(), func(p policy.Entry) bool { return p.Restart })
+}
+
+// names is a list of policies for people.
+func names(list []policy.Entry) string {
+	var names []string
+	for _, p := range list {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
 func (c *simCmd) policies() ([]policy.Entry, error) {
 	if c.Ablation {
 		return policy.Ablation(), nil
 	}
-	all := append(policy.All(), sim.Static)
+	all := simulated()
 	if len(c.Policy) == 0 {
 		return all, nil
 	}
@@ -119,25 +148,26 @@ func (c *simCmd) policies() ([]policy.Entry, error) {
 	for _, name := range c.Policy {
 		i := slices.IndexFunc(all, func(p policy.Entry) bool { return p.Name == name })
 		if i < 0 {
-			var names []string
-			for _, p := range all {
-				names = append(names, p.Name)
-			}
-			return nil, fmt.Errorf("policy %q, expected one of %s", name, strings.Join(names, ", "))
+			return nil, fmt.Errorf("policy %q, expected one of %s", name, names(all))
 		}
 		chosen = append(chosen, all[i])
 	}
 	return chosen, nil
 }
 
-func (c *simCmd) print(e *env, tables []sim.Table) {
+func (c *simCmd) print(e *env, scenarios []*sim.Scenario, tables []sim.Table) {
 	last := tables[len(tables)-1]
 	if len(tables) > 1 {
 		e.printf("Mean over %d scenarios, %d seeds each; ± is the 95 %% confidence interval.\n", len(tables)-1, c.Seeds)
 	} else {
 		e.printf("%s, %d seeds; ± is the 95 %% confidence interval.\n", last.Scenario, c.Seeds)
 	}
-	e.printf("Effective accuracy counts late and lost answers as 0; regret is its distance to the oracle's.\n\n")
+	e.printf("Effective accuracy counts late and lost answers as 0; regret is how far it is below the oracle's, which keeps to the\n" +
+		"requested probability: negative where more care than that paid.\n")
+	if slices.ContainsFunc(scenarios, func(s *sim.Scenario) bool { return s.About == recordedRun }) {
+		e.printf("Recorded runs are replayed without their sensors, which were averaged once already.\n")
+	}
+	e.printf("\n")
 	e.printf("%-16s  %-14s  %-14s  %-14s  %8s  %13s  %9s  %11s\n", "", "effective %", "regret", "late or lost %", "answers'", "switches", "late", "lateness")
 	e.printf("%-16s  %-14s  %-14s  %-14s  %8s  %13s  %9s  %11s\n", "policy", "", "points", "", "top-1 %", "per 1000", "in a row", "ms a run")
 	for _, r := range last.Rows {
@@ -177,9 +207,11 @@ func (c *simCmd) print(e *env, tables []sim.Table) {
 }
 
 func (c *simCmd) plot(e *env, scenarios []*sim.Scenario, policies []policy.Entry) error {
-	ext := filepath.Ext(c.Plot)
-	if len(scenarios) != 1 || len(c.Policy) > 1 || ext != ".svg" && ext != ".png" {
-		return fmt.Errorf("--plot %s with %d scenarios, expected one scenario, at most one policy, and a name ending in .svg or .png", c.Plot, len(scenarios))
+	if len(scenarios) != 1 {
+		return fmt.Errorf("--plot with %d scenarios, expected one", len(scenarios))
+	}
+	if len(c.Policy) > 1 {
+		return fmt.Errorf("--plot with %d policies, expected one; default: %s", len(c.Policy), policies[0].Name)
 	}
 	frames, err := sim.Trace(scenarios[0], policies[0], 1)
 	if err != nil {

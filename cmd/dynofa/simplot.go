@@ -15,12 +15,12 @@ import (
 )
 
 // plotSimulation is latency against the deadline, the level, the slowdown as it is and as it is estimated, and what
-// the announcing sensors say.
+// the announcing sensors say, if there are any.
 func plotSimulation(s *sim.Scenario, name string, frames []sim.Frame) figure.Figure {
 	latency := newPlot(fmt.Sprintf("%s, %s", s.Name, name), "", "latency, ms")
 	level := newPlot("", "", "level")
 	slowdown := newPlot("", "", "slowdown")
-	sensors := newPlot("", "time, s", "sensors")
+	sensors := newPlot("", "", "sensors")
 	var onTime, late, deadline, levels, truth, estimate plotter.XYs
 	sensed := map[string]plotter.XYs{}
 	for _, f := range frames {
@@ -88,13 +88,17 @@ func plotSimulation(s *sim.Scenario, name string, frames []sim.Frame) figure.Fig
 	if len(s.Levels) <= 12 {
 		level.Y.Tick.Marker = plot.ConstantTicks(levelTicks(len(s.Levels)))
 	}
-	plots := []*plot.Plot{latency, level, slowdown, sensors}
+	plots, height := []*plot.Plot{latency, level, slowdown}, 18*vg.Centimeter
+	if len(sensed) > 0 {
+		plots, height = append(plots, sensors), 24*vg.Centimeter
+		sensors.Y.Max = sensors.Y.Max*1.1 + 0.1
+	}
+	plots[len(plots)-1].X.Label.Text = "time, s"
 	for _, p := range plots {
 		p.Legend.Top = true
 		p.X.Min, p.X.Max = 0, s.Length/1e3
 	}
 	latency.Y.Min, latency.Y.Max = 0, latency.Y.Max*1.25
 	slowdown.Y.Max *= 1.1
-	sensors.Y.Max = sensors.Y.Max*1.1 + 0.1
-	return figure.Figure{Plots: plots, Height: 24 * vg.Centimeter}
+	return figure.Figure{Plots: plots, Height: height}
 }

@@ -84,7 +84,7 @@ func parses(t *testing.T, line string) {
 	t.Helper()
 	_, line, found := strings.Cut(line, "exec dynofa ")
 	require.True(t, found, "%q does not end in the command", line)
-	parser, err := kong.New(&cli{}, kong.Bind(&env{}), kong.Exit(func(int) {}))
+	parser, err := kong.New(&cli{}, kong.Bind(&env{}), lists(), kong.Exit(func(int) {}))
 	require.NoError(t, err)
 	_, err = parser.Parse(strings.Fields(strings.ReplaceAll(line, `"`, "")))
 	require.NoError(t, err, line)

@@ -90,11 +90,18 @@ func (t *trace) finish() {
 	}
 }
 
-// isTrace tells whether a file's first line is the head of a trace.
-func isTrace(data []byte) bool {
+// fileKind is what the first line of a trace or a result file says it is; a scenario says nothing.
+type fileKind struct {
+	Trace  int
+	Format string
+}
+
+func kindOf(data []byte) (k fileKind) {
 	line, _, _ := bytes.Cut(data, []byte("\n"))
-	var head struct{ Trace int }
-	return json.Unmarshal(line, &head) == nil && head.Trace > 0
+	if json.Unmarshal(line, &k) != nil {
+		return fileKind{}
+	}
+	return k
 }
 
 // parseTrace reads a trace and takes nothing that it does not know.
@@ -174,6 +181,8 @@ func (h *traceHead) checkFrame(f *frame) error {
 	return nil
 }
 
+const recordedRun = "recorded run" // what the scenario of a trace is about
+
 // scenario makes a scenario of the trace: each frame met the slowdown that its latency shows against the profile. The
 // noise is part of it, so other policies are played against it without any of their own, and without
 // sensors: their averages would be averaged again.
@@ -182,7 +191,7 @@ func (t *trace) scenario(name string) (*sim.Scenario, error) {
 		return nil, fmt.Errorf("trace with %d frames, expected at least 2", len(t.frames))
 	}
 	h := &t.head
-	s := sim.Scenario{Name: name, About: "recorded run", Length: t.frames[len(t.frames)-1].Seconds * 1e3, Period: h.DeadlineMS,
+	s := sim.Scenario{Name: name, About: recordedRun, Length: t.frames[len(t.frames)-1].Seconds * 1e3, Period: h.DeadlineMS,
 		Configurations: h.Configurations, Constraints: sim.Constraints{Deadline: h.DeadlineMS, Probability: h.Probability, MinAccuracy: h.MinAccuracy}}
 	for _, l := range h.Levels {
 		s.Levels = append(s.Levels, sim.Level{Accuracy: l.Accuracy, Latency: l.LatencyMS})

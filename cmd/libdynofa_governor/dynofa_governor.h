@@ -31,7 +31,8 @@ typedef uint64_t dynofa_governor;
 enum {
     DYNOFA_GOVERNOR_OK = 0,
     DYNOFA_GOVERNOR_E_HANDLE = -1, /* no such governor */
-    DYNOFA_GOVERNOR_E_ARGUMENT = -2
+    DYNOFA_GOVERNOR_E_ARGUMENT = -2,
+    DYNOFA_GOVERNOR_E_STATE = -3 /* nothing to observe: no decision since the last observation */
 };
 
 /* What was measured of a level, on the undisturbed machine. Levels may come in any order. */
@@ -62,7 +63,9 @@ int32_t dynofa_governor_new(const dynofa_governor_config *config, dynofa_governo
 int32_t dynofa_governor_next(dynofa_governor g);
 
 /* Takes in how long the inference took that the last call of next decided. Allocates nothing.
- * Anything but a time above zero is DYNOFA_GOVERNOR_E_ARGUMENT and not taken in. */
+ * Anything but a time above zero, up to a day, is DYNOFA_GOVERNOR_E_ARGUMENT, and a second time
+ * without next in between is DYNOFA_GOVERNOR_E_STATE; neither is taken in. A decision that ran
+ * nothing needs no observation: call next again. */
 int32_t dynofa_governor_observe(dynofa_governor g, double latency_ms);
 
 /* The constraint that the last decision had to give up: 0 none, 1 power, 2 accuracy, 3 latency. */

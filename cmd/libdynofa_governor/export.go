@@ -88,7 +88,9 @@ func dynofa_governor_observe(g C.dynofa_governor, latency C.double) C.int32_t { 
 	if !ok {
 		return C.DYNOFA_GOVERNOR_E_ARGUMENT
 	}
-	n.governor.Observe(d)
+	if !n.observe(d) {
+		return C.DYNOFA_GOVERNOR_E_STATE
+	}
 	return C.DYNOFA_GOVERNOR_OK
 }
 

@@ -24,6 +24,7 @@ type instance struct {
 	governor *governor.Governor
 	sensors  *sensor.Sampler // nil: none
 	gaveUp   atomic.Uint32
+	decided  bool // by next, and not observed; only the thread of next and observe uses it
 }
 
 // table is the governors by handle: C cannot hold pointers of Go. A lookup allocates nothing.
@@ -112,7 +113,18 @@ func (n *instance) close() error {
 func (n *instance) next() int {
 	d := n.governor.Next()
 	n.gaveUp.Store(uint32(d.GaveUp))
+	n.decided = true
 	return d.Level
+}
+
+// observe takes in a decision's latency; false without a decision.
+func (n *instance) observe(latency time.Duration) bool {
+	if !n.decided {
+		return false
+	}
+	n.decided = false
+	n.governor.Observe(latency)
+	return true
 }
 
 // milliseconds is a time of C; false unless it is one that can be.

@@ -48,8 +48,24 @@ func TestLoopAllocatesNothing(t *testing.T) {
 	require.Less(t, testing.AllocsPerRun(20000, func() {
 		n := list.get(handle)
 		level := n.next()
-		n.governor.Observe(s.levels[level].Latency[0])
+		n.observe(s.levels[level].Latency[0])
 	}), 1.0)
+}
+
+func TestObserveTakesOneLatencyADecision(t *testing.T) {
+	var list table
+	handle, err := list.add(three())
+	require.NoError(t, err)
+	n := list.get(handle)
+	require.False(t, n.observe(time.Millisecond), "nothing was decided")
+	n.next()
+	require.True(t, n.observe(time.Millisecond))
+	before := n.governor.Estimate().Slowdown[0]
+	require.False(t, n.observe(time.Second))
+	require.InDelta(t, before, n.governor.Estimate().Slowdown[0], 0, "was taken in")
+	n.next()
+	n.next()
+	require.True(t, n.observe(time.Millisecond))
 }
 
 func TestRefusals(t *testing.T) {

@@ -45,6 +45,7 @@ on "$fake" "$tmp/dynofa" govern "$bundle" --deadline 400 --images 1 --seconds 1s
 for precision in tf32 fp16; do
     on "$fake" env DYNOFA_FAKE_CUDA_ORDER=2 "${image[@]}" --backend cuda/$precision --tolerance 1e-2
 done
+says '; cuda/tf32 rounds factors to 11 bits: --tolerance 1e-2' "$fake" "${image[@]}" --backend cuda/tf32
 # Every precision predicts the same classes here. README.md says how many of all 1000 images do not.
 for backend in native cuda cuda/tf32 cuda/fp16; do
     on "$fake" "$tmp/dynofa" eval "$bundle" --data models/fashion/test --backend $backend --level 0 --shard 1/50 --predictions "$tmp/$(basename $backend).json"

@@ -32,6 +32,9 @@ func Replace(path string, fill func(io.Writer) error) error {
 	temp := filepath.Join(dir, fmt.Sprintf(".%s-%016x.tmp", filepath.Base(path), rand.Uint64()))
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
+		if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+			failed.Path = path // nobody asked for the temporary name
+		}
 		return err
 	}
 	err = finish(f, fill)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -149,5 +150,24 @@ func BenchmarkSwitch(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+// What Backends lists there is; what it does not list is refused for the same reason by who asks first and by Open.
+func TestCheckBackend(t *testing.T) {
+	path := write(t)
+	for _, backend := range append(dynofa.Backends(), "") {
+		require.NoError(t, dynofa.CheckBackend(backend))
+	}
+	for _, backend := range []string{"tpu", "native/avx1024", "cuda:4321", "cuda/fp32", "cudax", "purego/"} {
+		why := dynofa.CheckBackend(backend)
+		require.Error(t, why, backend)
+		_, err := dynofa.Open(path, &dynofa.Config{Backend: backend})
+		require.ErrorContains(t, err, why.Error())
+	}
+	why := dynofa.CheckBackend("cuda")
+	require.Equal(t, slices.Contains(dynofa.Backends(), "cuda"), why == nil)
+	if why != nil {
+		require.ErrorContains(t, dynofa.CheckBackend("tpu"), why.Error(), "a list without cuda says why")
 	}
 }

@@ -83,20 +83,42 @@ func Backends() []string {
 	return append(append(names, cudaBackends()...), purego.Name)
 }
 
+// CheckBackend says why Config.Backend cannot ask for an engine in this build on this machine, nil where it can: that
+// there is no driver for "cuda", say. Any goroutine may call it.
+func CheckBackend(backend string) error {
+	switch native := len(nativeISAs()) > 0; {
+	case backend == "" || backend == purego.Name || native && backend == "native":
+		return nil
+	case onCUDA(backend):
+		return checkCUDA(backend)
+	case strings.HasPrefix(backend, nativePrefix) && slices.Contains(nativeISAs(), strings.TrimPrefix(backend, nativePrefix)):
+		return nil
+	}
+	err := fmt.Errorf("no backend %q in this build on this CPU, expected one of %q", backend, Backends())
+	if why := checkCUDA(cuda); why != nil {
+		return fmt.Errorf("%w, and no %s: %w", err, cuda, why)
+	}
+	return err
+}
+
+func onCUDA(backend string) bool {
+	return backend == cuda || strings.HasPrefix(backend, cuda+":") || strings.HasPrefix(backend, cuda+"/")
+}
+
 // openEngine makes the engine that Config.Backend asks for.
 func openEngine(backend string, b *bundle.Bundle, levels []bundle.Level) (engine, error) {
-	native := len(nativeISAs()) > 0
-	switch {
-	case native && (backend == "" || backend == "native"):
-		return openNative("", b)
-	case backend == "" || backend == purego.Name:
-		return openPurego(b, levels), nil
-	case backend == cuda || strings.HasPrefix(backend, cuda+":") || strings.HasPrefix(backend, cuda+"/"):
-		return openCUDA(backend, b)
-	case strings.HasPrefix(backend, nativePrefix) && slices.Contains(nativeISAs(), strings.TrimPrefix(backend, nativePrefix)):
-		return openNative(strings.TrimPrefix(backend, nativePrefix), b)
+	if err := CheckBackend(backend); err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("no backend %q in this build on this CPU, expected one of %q", backend, Backends())
+	switch {
+	case backend == purego.Name || backend == "" && len(nativeISAs()) == 0:
+		return openPurego(b, levels), nil
+	case onCUDA(backend):
+		return openCUDA(backend, b)
+	case backend == "native":
+		backend = ""
+	}
+	return openNative(strings.TrimPrefix(backend, nativePrefix), b)
 }
 
 // same says whether Config.Backend of a session asks for the engine that the model has.

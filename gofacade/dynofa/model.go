@@ -29,7 +29,7 @@ type Config struct {
 	// "cuda" computes in float32; "cuda/tf32" and "cuda/fp16" trade digits for tensor cores. Models read it; for a
 	// session it can only be its model's.
 	Backend string
-	// Threads is the number of threads, 0 for one. Only sessions read it.
+	// Threads is the number of threads, 0 for one, at most 256 and eight a CPU. Only sessions read it.
 	Threads int
 	// MaxThreads is the most that SetThreads may ask for, 0 for as many as Threads. Only sessions read it.
 	MaxThreads int

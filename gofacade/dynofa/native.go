@@ -49,6 +49,9 @@ func openCUDA(backend string, b *bundle.Bundle) (engine, error) {
 	return &cModel{m, backend}, nil
 }
 
+// checkCUDA says why there is no such backend on a device.
+func checkCUDA(backend string) error { return capi.CheckBackend(backend) }
+
 // cudaBackends lists the backends on devices, as many as this machine has, each in the precisions it has.
 func cudaBackends() []string {
 	var names []string

@@ -14,6 +14,8 @@ func openNative(string, *bundle.Bundle) (engine, error) { panic("no backend is n
 
 func cudaBackends() []string { return nil }
 
-func openCUDA(backend string, _ *bundle.Bundle) (engine, error) {
-	return nil, fmt.Errorf("backend %q needs a build with cgo for Linux on amd64 or arm64, this one has %q", backend, Backends())
+func checkCUDA(backend string) error {
+	return fmt.Errorf("backend %q needs a build with cgo for Linux on amd64 or arm64", backend)
 }
+
+func openCUDA(string, *bundle.Bundle) (engine, error) { panic("no backend is on a device here") }

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dynofa/dynofa/governor"
@@ -164,12 +166,46 @@ func Parse(r io.Reader) (*Scenario, error) {
 	d.DisallowUnknownFields()
 	s := &Scenario{}
 	if err := d.Decode(s); err != nil {
-		return nil, fmt.Errorf("scenario: %w", err)
+		return nil, fmt.Errorf("scenario: %w", explain(data, err))
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("scenario: text behind the JSON object, expected one object")
 	}
 	return s, s.complete()
+}
+
+// explain says where the JSON is wrong, and what, in the file's own terms.
+func explain(data []byte, err error) error {
+	line := func(offset int64) int {
+		return 1 + bytes.Count(data[:max(0, min(offset, int64(len(data))))], []byte("\n"))
+	}
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	name, unknown := strings.CutPrefix(err.Error(), "json: unknown field ")
+	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("the file is empty, expected a JSON object")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the file ends within its JSON object, expected all of it")
+	case errors.As(err, &syntax):
+		return fmt.Errorf("line %d: %w, expected JSON", line(syntax.Offset), syntax)
+	case errors.As(err, &kind):
+		expected := map[reflect.Kind]string{reflect.String: "a string", reflect.Bool: "true or false", reflect.Slice: "an array",
+			reflect.Struct: "an object", reflect.Map: "an object", reflect.Int: "a whole number"}[kind.Type.Kind()]
+		if expected == "" {
+			expected = "a number"
+		}
+		field := kind.Field
+		if field == "" {
+			field = "the file"
+		}
+		return fmt.Errorf("line %d: %s is of kind %s, expected %s", line(kind.Offset), field, kind.Value, expected)
+	case unknown && bytes.Count(data, []byte(name)) == 1:
+		return fmt.Errorf("line %d: unknown field %s", line(int64(bytes.Index(data, []byte(name)))), name)
+	case unknown:
+		return fmt.Errorf("unknown field %s", name)
+	}
+	return err
 }
 
 // complete fills in the defaults and checks everything.
@@ -241,8 +277,16 @@ func (s *Scenario) complete() error {
 			return bad("at_ms", e.At, "events in order, within the length")
 		}
 		last = e.At
-		if e.Slowdown != 0 && !within(e.Slowdown, 0.05, 100) || e.Cores != 0 && !within(e.Cores, 0.01, 1<<16) || !within(e.Ramp, 0, s.Length) {
-			return bad("event", fmt.Sprint("at ", e.At), "slowdown 0.05 to 100, cores 0.01 to 65536, ramp_ms up to the length")
+		at := func(what string) string { return fmt.Sprintf("%s of the event at %v", what, e.At) }
+		switch {
+		case e.Slowdown != 0 && !within(e.Slowdown, 0.05, 100):
+			return bad(at("slowdown"), e.Slowdown, "0.05 to 100")
+		case e.Cores != 0 && !within(e.Cores, 0.01, 1<<16):
+			return bad(at("cores"), e.Cores, "0.01 to 65536")
+		case !within(e.Ramp, 0, s.Length):
+			return bad(at("ramp_ms"), e.Ramp, "0 to the length")
+		case e.Slowdown == 0 && e.Cores == 0 && e.GPU == nil && len(e.Sensors) == 0 && e.Constraints == nil:
+			return fmt.Errorf("scenario %q: the event at %v changes nothing, expected any of slowdown, cores, gpu, sensors and constraints", s.Name, e.At)
 		}
 		if g := e.GPU; g != nil {
 			for _, v := range []float64{g.Clock, g.Memory, g.Time} {

@@ -1,8 +1,8 @@
 /* Closes the loop in C: libdynofa runs the levels of a bundle, libdynofa_governor says which, while
- * a second thread takes the CPU away for a while. run.sh builds it and runs it on the shipped
- * model.
+ * a second thread takes the CPU away for a while.
  *
- *   govern M.dofa [SECONDS] */
+ *   ./run.sh                     builds and runs it
+ *   govern M.dofa [SECONDS]      what it makes */
 #define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <pthread.h>
@@ -139,6 +139,8 @@ int main(int argc, char **argv) {
             return fail("run", dynofa_session_error(session));
         if (dynofa_governor_observe(g, took) != DYNOFA_GOVERNOR_OK)
             return fail("observe", "was refused");
+        if (dynofa_governor_observe(g, took) != DYNOFA_GOVERNOR_E_STATE)
+            return fail("a second observation", "was not refused");
         frames[loaded]++;
         late[loaded] += took > config.deadline_ms;
         used[loaded] += level;
