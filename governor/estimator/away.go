@@ -66,7 +66,7 @@ func (e *Estimator) leave(kind int, at time.Duration) {
 	switch {
 	case a.n >= long:
 		old = e.unexplained(kind)
-	case a.doubted && a.n >= impatience && e.odds[e.watch.index()].step() < 0.5:
+	case a.doubted && a.n >= impatience && e.oddsOf(t).step() < 0.5:
 		old = t.first
 	}
 	if a.n >= long {
@@ -193,7 +193,7 @@ func (e *Estimator) back(o governor.Observation, kind int, off float64) float64 
 	case a.doubted && !slow:
 		e.forgive(t)
 	case a.doubted:
-		e.odds[e.watch.index()].steps++
+		e.oddsOf(t).steps++
 		r := &e.regimes[e.regime]
 		r.jumps++
 		r.jumped += t.first

@@ -46,6 +46,7 @@ const (
 	usualJump      = 0.33                   // logarithm of the slowdown that it leads to: another load takes its share
 	much           = 0.2                    // logarithm of a slowdown that is a load
 	noError        = 0.7                    // the same, that is more than a profile can be wrong by: twice
+	share          = 0.4                    // logarithm of 1.5: a slowdown by another process on a CPU, which takes half of it, and noise
 	worthDoubting  = 0.2                    // chance of a slower machine from which on one outlier is acted upon
 )
 
@@ -92,6 +93,14 @@ func (c *cusum) add(z, e float64) bool {
 type odds struct{ steps, spikes float64 }
 
 func (o odds) step() float64 { return o.steps / (o.steps + o.spikes) }
+
+// oddsOf are those of a track's outlier. No sensor announces that another process takes its share of a CPU.
+func (e *Estimator) oddsOf(t *track) *odds {
+	if t == &e.tracks[cpus] && t.first > share {
+		return &e.odds[0]
+	}
+	return &e.odds[e.watch.index()]
+}
 
 // Estimator is the filter described above.
 type Estimator struct {
@@ -273,7 +282,7 @@ func (e *Estimator) take(o governor.Observation, t *track, option int, off float
 			e.jump(o, t, off)
 			return
 		}
-		if side > 0 && t.firstRun && e.visits[option] < strange || side > 0 && e.odds[e.watch.index()].step() > worthDoubting {
+		if side > 0 && t.firstRun && e.visits[option] < strange || side > 0 && e.oddsOf(t).step() > worthDoubting {
 			e.estimate.Doubt = exact.Exp(off)
 		}
 		return
@@ -311,7 +320,7 @@ func (e *Estimator) forgive(t *track) {
 	}
 	t.rate += float64(0.02 * (1 - t.rate))
 	if t.side > 0 {
-		e.odds[e.watch.index()].spikes++
+		e.oddsOf(t).spikes++
 	}
 	t.outliers = 0
 }
@@ -319,7 +328,7 @@ func (e *Estimator) forgive(t *track) {
 // jump restarts the filter where the last value is.
 func (e *Estimator) jump(o governor.Observation, t *track, off float64) {
 	if t.side > 0 {
-		e.odds[e.watch.index()].steps++
+		e.oddsOf(t).steps++
 		r := &e.regimes[e.regime]
 		r.jumps++
 		r.jumped += off + exact.Log(e.estimate.Slowdown[o.Configuration])

@@ -48,6 +48,22 @@ func TestOutlierRaisesDoubtAndNoMore(t *testing.T) {
 	require.Zero(t, e.Estimate().Doubt, "who has been fooled five times is not any more")
 }
 
+// Sensors that watch announce limits, not another process on the CPU.
+func TestAnOutlierThatNoSensorWouldAnnounce(t *testing.T) {
+	for factor, doubted := range map[float64]bool{1.3: false, 2: true} {
+		p, r := governortest.Profile(), rand.New(rand.NewPCG(1, 1))
+		e := New(p, nil)
+		for i := range 100 {
+			now := time.Duration(i) * 50 * time.Millisecond
+			e.Sense(now, &governor.Hardware{Clock: valid(1, now), Cores: valid(4, now), Contention: valid(0.02*r.Float64(), now)})
+			feed(e, p, r, 2, 1, 1)
+		}
+		require.Equal(t, 1, e.watch.index(), "they watch")
+		feed(e, p, r, 2, 1, factor)
+		require.Equal(t, doubted, e.Estimate().Doubt > 1, "%v times as long", factor)
+	}
+}
+
 // The first inference at a level is an outlier: the level is avoided until the next one elsewhere says which it was.
 func TestFirstOutlierAtALevelIsTheProfileUntilTheNextSaysOtherwise(t *testing.T) {
 	for _, slower := range []bool{false, true} {

@@ -19,7 +19,7 @@ func ours() []policy.Entry { return policy.All()[:2] }
 
 // bits is the sum of every decision and latency of ours in the suite with the seeds 1 and 2: the same on every
 // architecture. Who changes the governor, the simulator or the suite on purpose puts the new one here.
-const bits = uint64(0x37f6ca542001c128)
+const bits = uint64(0xd6ded55e3b03ebc1)
 
 func TestSameBitsEverywhere(t *testing.T) {
 	suite := Suite()
