@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,6 +92,50 @@ func TestSuiteKeepsItsPromises(t *testing.T) {
 		r, err = m.run(ours()[1], seed+1, nil)
 		require.NoError(t, err)
 		require.LessOrEqual(t, r.Caused, 1, "seed %d without sensors", seed+1)
+	}
+}
+
+// How seldom an answer can be late: oracles that know the slowdown of every inference and the distribution of its noise,
+// and weigh a late answer more and more. None is late as seldom as ALERT's best form and within 0.3 points of the
+// oracle that keeps to the probability.
+func TestCareCostsAccuracy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short")
+	}
+	const seeds = 30
+	machines := make([]*machine, len(Suite()))
+	for i, s := range Suite() {
+		var err error
+		machines[i], err = newMachine(s)
+		require.NoError(t, err)
+	}
+	alert := policy.All()[slices.IndexFunc(policy.All(), func(e policy.Entry) bool { return e.Name == "alert-best" })]
+	played := func(e policy.Entry, care float64) []Result {
+		runs := make([]Result, len(machines)*seeds)
+		parallel(len(runs), func(i int) {
+			m := *machines[i/seeds]
+			m.care = care
+			var err error
+			runs[i], err = m.run(e, uint64(i%seeds)+1, nil)
+			must(err)
+		})
+		return runs
+	}
+	mean := func(runs, oracle []Result) (late, regret float64) {
+		var list []Table
+		for i := 0; i < len(runs); i += seeds {
+			list = append(list, Table{Rows: []Row{row("", runs[i:i+seeds], oracle[i:i+seeds])}})
+		}
+		r := Mean(list).Rows[0]
+		return r.Miss.Mean, r.Regret.Mean
+	}
+	oracle := played(Oracle, 0)
+	alerts, given := mean(played(alert, 0), oracle)
+	t.Logf("%-10s late or lost %.2f %%, regret %.2f", alert.Name, alerts, given)
+	for _, care := range []float64{1, 2, 4, 6, 8, 32} {
+		late, regret := mean(played(Oracle, care), oracle)
+		t.Logf("oracle, a late answer costs %2v: late or lost %.2f %%, regret %.2f", care, late, regret)
+		require.False(t, late <= alerts && regret <= 0.3, "care %v: late %v, regret %v", care, late, regret)
 	}
 }
 

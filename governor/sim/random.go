@@ -74,3 +74,14 @@ func (n *Noise) quantiles() []float64 {
 func quantile(sorted []float64, p float64) float64 {
 	return sorted[min(len(sorted)-1, int(float64(p*float64(len(sorted)))))]
 }
+
+// rank is the share of the values up to x.
+func rank(sorted []float64, x float64) float64 {
+	n, _ := slices.BinarySearchFunc(sorted, x, func(v, x float64) int {
+		if v <= x {
+			return -1
+		}
+		return 1
+	})
+	return float64(n) / float64(len(sorted))
+}

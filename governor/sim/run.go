@@ -64,6 +64,7 @@ type machine struct {
 	noise    []float64 // sorted
 	profiles []*governor.Profile
 	asked    []governor.Constraints // of the other streams; that of the first is in the segments
+	care     float64                // what a late answer costs the oracle, in answers; 0: it only keeps to the probability
 }
 
 func newMachine(s *Scenario) (*machine, error) {
@@ -431,7 +432,22 @@ func (r *run) oracle(s *stream) governor.Decision {
 	// The policy takes the noise for normal: this deviation has the true quantile at p.
 	s.estimate.Deviation = noise / exact.Quantile(p)
 	state := governor.State{Profile: s.profile, Estimate: &s.estimate, Constraints: s.asked, Budget: s.budget, Last: s.last, Settled: s.last}
-	return oracles.Next(&state)
+	decision, best := oracles.Next(&state), math.Inf(-1)
+	if r.m.care == 0 {
+		return decision
+	}
+	for l := range s.profile.Levels {
+		for c := range s.estimate.Slowdown {
+			d := governor.Decision{Level: l, Configuration: c}
+			median := float64(s.estimate.Expected[s.profile.Option(l, c)] * s.estimate.Slowdown[c])
+			late := 1 - rank(r.m.noise, s.budget.Seconds()/median)
+			value := float64(s.profile.Levels[l].Accuracy * (1 - float64(r.m.care*late)))
+			if late <= 1-p && s.profile.Levels[l].Accuracy >= s.asked.MinAccuracy && value > best {
+				decision, best = d, value
+			}
+		}
+	}
+	return decision
 }
 
 // measure notes what can be known at the start of an inference.
