@@ -47,6 +47,9 @@ func TestPercentileIsAnOrderStatistic(t *testing.T) {
 
 // The bound has to hold in 99 of 100 runs, whatever the distribution.
 func TestPercentileHolds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: a statistic of many runs, in one goroutine")
+	}
 	rng := rand.New(rand.NewPCG(7, 7))
 	const runs, n, truth = 2000, 700, 990_000
 	below := 0

@@ -63,6 +63,9 @@ func TestBenchstatReadsGoText(t *testing.T) {
 }
 
 func TestGoogleBenchmarksCompare(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: another program's time")
+	}
 	const compare = "/usr/share/benchmark/compare.py"
 	if _, err := os.Stat(compare); err != nil {
 		t.Skipf("SKIPPED: no %s (Debian: libbenchmark-tools)", compare)

@@ -153,9 +153,9 @@ func (s *shop) run(dir, name string, arguments ...string) error {
 // python is the interpreter of the engines' own environment.
 func (s *shop) python() string { return filepath.Join(s.environments[0], "bin", "python") }
 
-// native builds libdynofa.a as it is released.
+// native builds libdynofa.a as it is released, where make install does.
 func (s *shop) native() (string, error) {
-	dir := filepath.Join(s.cache, "native")
+	dir := filepath.Join(s.root, "build", "install")
 	if err := s.run(s.root, "cmake", "-S", ".", "-B", dir, "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_TESTING=OFF"); err != nil {
 		return "", err
 	}

@@ -31,6 +31,9 @@ func played(t *testing.T, p policy.Entry, scenarios []*sim.Scenario, seeds int) 
 
 // Switching off a mechanism of the policy is a regression of the suite; nothing switched off is none.
 func TestGateFindsAWorseGovernor(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: five plays of the whole suite")
+	}
 	const seeds = 10
 	l := Limits{Effect: 0.02, Alpha: 0.01}
 	whole := policy.Ablation()[0]

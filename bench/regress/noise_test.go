@@ -79,10 +79,10 @@ func (s *replayedSide) burst(_, n int, profile bool) (*harness.Burst, error) {
 }
 
 func TestReplayedComparisons(t *testing.T) {
-	runs := 100
 	if testing.Short() {
-		runs = 30
+		t.Skip("SKIPPED: -short: a statistic of many comparisons, in one goroutine")
 	}
+	const runs = 100
 	bursts := recorded[round](t, "bursts.json")
 	for name, r := range map[string]replayed{
 		"level 2": {whole: bursts["level 2"]},
@@ -148,6 +148,9 @@ func clean(rng *rand.Rand, values []float64, n, processes int) []float64 {
 }
 
 func TestShiftsAreFoundAndPlaced(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: a statistic of many series, in one goroutine")
+	}
 	const runs, before, after = 200, 40, 5
 	for name, recorded := range results(t) {
 		for _, processes := range []int{1, usualProcesses} {
@@ -172,6 +175,9 @@ func TestShiftsAreFoundAndPlaced(t *testing.T) {
 }
 
 func TestCleanSeriesHaveNoShifts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: a statistic of many series, in one goroutine")
+	}
 	const runs = 100
 	for name, recorded := range results(t) {
 		rng := rand.New(rand.NewPCG(11, 11))

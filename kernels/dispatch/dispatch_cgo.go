@@ -1,4 +1,4 @@
 package dispatch
 
-// #cgo CFLAGS: -O3 -std=c11 -fvisibility=hidden -I${SRCDIR}/../include
+// #cgo CFLAGS: -O3 -g1 -std=c11 -fvisibility=hidden -I${SRCDIR}/../include
 import "C"

@@ -1,4 +1,4 @@
 package neon
 
-// #cgo CFLAGS: -O3 -std=c11 -fvisibility=hidden -I${SRCDIR}/../include -I${SRCDIR}/../simd
+// #cgo CFLAGS: -O3 -g1 -std=c11 -fvisibility=hidden -I${SRCDIR}/../include -I${SRCDIR}/../simd
 import "C"

@@ -14,7 +14,8 @@
  * be unrolled (the count is more than any of them has) for the arrays to become registers. Outer
  * loops must not be: that only spills; but the innermost of a tile are better doubled by gcc, whose
  * jump costs a cycle in some of them. Under a sanitizer the algorithms stay functions with loops,
- * which checks the same index arithmetic on a thousandth of the code. */
+ * which checks the same index arithmetic on a thousandth of the code; builds that only have to be
+ * there ask for that themselves. */
 #ifdef DYNK_SANITIZED
 #define DYNK_FLATTEN
 #define DYNK_UNROLL

@@ -107,7 +107,8 @@ go_consumers() {
     step "go build, CGO_ENABLED=0" "$tmp/product" "$bundle"
     # Vendoring drops folders without Go files: what builds from there builds from the module's zip.
     [ $cgo = 1 ] || echo "SKIPPED: no C compiler for cgo: the module's C engine is not built by a product"
-    CGO_ENABLED=$cgo go build -mod=vendor -o "$tmp/product" .
+    # Are its sources all there? The kernels in the small form that sanitizers get tell as much, half a minute sooner.
+    CGO_ENABLED=$cgo CGO_CFLAGS="-O2 -DDYNK_SANITIZED" go build -mod=vendor -o "$tmp/product" .
     step "go build -mod=vendor, CGO_ENABLED=$cgo" "$tmp/product" "$bundle"
 }
 
