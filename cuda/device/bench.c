@@ -4,7 +4,8 @@
  * and the first run after one. Then each kernel of it, launched again and again: its time, the
  * bytes that it cannot help but move once and its operations; a pointwise convolution with each
  * tile. Then each level in batches, one launch a batch, and what it takes to prepare a configured
- * sub-network. RUNS is the most of each: what is slow is measured for PATIENCE.
+ * sub-network. RUNS is the most of each: what is slow is measured for PATIENCE. Logits are those of
+ * the image (i % 17) / 8 - 1.
  *
  * bench ceilings BACKEND: what the device can do, measured: a copy within its memory, chains of
  * float32 fused multiply-adds, and, where there are tensor cores for them, of products of tf32 and
@@ -275,7 +276,7 @@ static void print_kernel(uint32_t level, int number, launched *k) {
 
 /* ---- Networks ---------------------------------------------------------------------------------*/
 
-enum { MOST_PARTS = 5000, BLOCK = 10, WARM_UP = 100, MOST_IMAGES = 64 };
+enum { MOST_PARTS = 5000, BLOCK = 10, WARM_UP = 100, MOST_IMAGES = 64, BATCH_SHARE = 5 };
 static const double PATIENCE = 2e6, WARM_UP_PATIENCE = 3e5; /* us */
 
 typedef struct work {
@@ -395,6 +396,11 @@ static void time_level(work *w, uint32_t level, uint32_t other) {
     watch.kernels = true;
     timed_run(w, w->plain);
     watch.kernels = false;
+    timed_run(w, w->level);
+    printf("{\"level\":%u,\"logits\":[", (unsigned)level);
+    for (size_t i = 0; i < w->classes; i++)
+        printf(i > 0 ? ",%.9g" : "%.9g", (double)w->logits[i]);
+    printf("]}\n");
     for (int i = 0; i < watch.launches; i++)
         print_kernel(level, i, &watch.launch[i]);
     fflush(stdout);
@@ -417,7 +423,7 @@ static void time_batches(dynofa_model *m, dynofa_config config, uint32_t batch, 
         must(dynofa_session_select(s, level), s);
         must(dynofa_session_describe(s, &w->now), s);
         int done = -2; /* that are not counted */
-        for (double since = now(); more(done, w->runs, since); done++) {
+        for (double since = now(); more(done, w->runs / BATCH_SHARE, since); done++) {
             double start = now();
             must(dynofa_session_run_batch(s, batch, w->image, batch * w->now.image_floats,
                                           w->logits, batch * w->classes),
@@ -652,7 +658,7 @@ static void ceilings(const char *backend) {
 
 int main(int argc, char **argv) {
     int runs = argc > 3 ? atoi(argv[3]) / BLOCK * BLOCK : 1000;
-    if (argc < 3 || runs < BLOCK) {
+    if (argc < 3 || runs < BATCH_SHARE * BLOCK) {
         fprintf(stderr, "usage: bench BUNDLE|ceilings BACKEND [RUNS]\n");
         return 2;
     }
