@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run.sh FOLDER [BACKEND [RUNS [PART...]]]: everything that needs a GPU. FOLDER gets the output of each step, device.txt
-# (card, driver, date), results.jsonl, which grows with each step, and summary.txt. BACKEND is cuda or cuda:N; all is done
+# (card, driver, date), results.jsonl, which grows with each step, summary.txt, and in networks/ 300 MB of bundles that are
+# made for it, or what bundles there are already. BACKEND is cuda or cuda:N; all is done
 # in float32 and, where the device has tensor cores for it, with tf32 and fp16. RUNS is the most of each measurement.
 # The parts, each within ten minutes; without PART all of them, and results.jsonl begins anew:
 #   results     logits against references, accuracy, the conformance suite
@@ -21,7 +22,7 @@ if [ ${#parts[@]} = 0 ]; then
     rm -f "$out"/results.jsonl "$out"/skipped.txt
 fi
 bundle=models/fashion/fashion.dofa seeds=native/tests/seeds reference=../shared/reference
-built=build/device scratch=build/device-scratch # bundles and networks that are made here, 200 MB
+built=build/device networks=$out/networks
 failed=()
 
 # step NAME COMMAND...: stdout goes to FOLDER/NAME.txt, stderr to FOLDER/NAME.log; says how long it took and how it ended.
@@ -78,10 +79,12 @@ done
 python=python3
 [ -x .venv/bin/python ] && python=.venv/bin/python
 
-# The networks whose times and whose PyTorch are compared: random weights, of the widths that the published ones have.
-networks() {
-    mkdir -p $scratch
-    [ -n "$(ls $scratch/*.dofa 2>/dev/null)" ] || step fixture $built/fixture eight $scratch
+# The networks whose times are taken, and PyTorch's: the shipped one, and random weights in the widths of those published.
+make_networks() {
+    mkdir -p "$networks"
+    [ -z "$(ls "$networks")" ] || return
+    cp "$bundle" "$networks"
+    step fixture $built/fixture eight "$networks"
 }
 
 part_results() {
@@ -119,33 +122,33 @@ part_sanitizer() {
 }
 
 part_times() {
-    local precision net
+    local precision file net
     step ceilings $built/cuda_bench ceilings "$backend"
     tagged ceilings all ceilings
-    networks
-    for net in "$bundle" $scratch/*.dofa; do
+    make_networks
+    for file in "$networks"/*.dofa; do
+        net=$(basename "$file" .dofa)
         for precision in "${precisions[@]}"; do
-            step "times-$(basename "$net" .dofa)-$precision" $built/cuda_bench "$net" "$(named "$precision")" "$runs"
-            tagged "$(basename "$net" .dofa)" "$precision" "times-$(basename "$net" .dofa)-$precision"
+            step "times-$net-$precision" $built/cuda_bench "$file" "$(named "$precision")" "$runs"
+            tagged "$net" "$precision" "times-$net-$precision"
         done
     done
 }
 
 part_torch() {
-    local net level exported=()
+    local file level onnx=()
     if ! $python -c 'import torch, onnx, numpy; assert torch.cuda.is_available()' 2>/dev/null; then
         skip "no $python with torch, onnx and a GPU: PyTorch is not timed"
         return
     fi
-    networks
-    for net in $scratch/*.dofa; do
-        net=$(basename "$net" .dofa)
-        for level in 0 1 2 3 4 5; do
-            $built/dynofa export "$scratch/$net.dofa" --level $level -o "$scratch/$net.$level.onnx" 2>"$scratch/error" || break
-            exported+=("$scratch/$net.$level.onnx")
+    make_networks
+    for file in "$networks"/*.dofa; do
+        for level in {0..9}; do
+            $built/dynofa export "$file" --level "$level" -o "${file%.dofa}.$level.onnx" >"$out/export.txt" 2>&1 || break
+            onnx+=("${file%.dofa}.$level.onnx")
         done
     done
-    step torch $python cuda/device/torch_peer.py "${exported[@]}" --runs "$runs" --seconds 400
+    step torch $python cuda/device/torch_peer.py "${onnx[@]}" --runs "$runs" --seconds 400
     tagged torch fp32 torch
 }
 
