@@ -67,14 +67,16 @@ class Results:
                     yield f"logits {net} level {level}: {p['engine']} within {off:.1e}{holds(off <= SAME_LOGITS)}"
 
     def switches(self) -> Iterator[str]:
-        yield f"switch: host time p99 <= {SWITCH_US:.0f} us, first run after it / p50 <= {FIRST}"
+        if self.levels:
+            yield f"switch: host time p99 <= {SWITCH_US:.0f} us, first run after it / p50 <= {FIRST}"
         for (of, precision, level), r in self.levels.items():
             p99, first = r["select_p99_us"], r["first_after_switch_p50_us"] / r["p50_us"]
             fine = holds(p99 <= SWITCH_US and first <= FIRST)
             yield f"  {of:8} {precision} level {level}: {p99:7.2f} us {first:6.3f}{fine}"
 
     def against_torch(self) -> Iterator[str]:
-        yield f"batch 1, float32, p50 in us beside the best CUDA graph of PyTorch: wall clock >= {SPEEDUP:.0f} times"
+        if self.peers:
+            yield f"batch 1, float32, p50 in us beside the best CUDA graph of PyTorch: wall clock >= {SPEEDUP:.0f} times"
         for (net, level), peers in self.peers.items():
             own, graphs = self.levels.get((net, "fp32", level)), [p for p in peers if "cuda graph" in p["engine"]]
             for p in peers:
