@@ -76,7 +76,7 @@ class Results:
 
     def against_torch(self) -> Iterator[str]:
         if self.peers:
-            yield f"batch 1, float32, p50 in us beside the best CUDA graph of PyTorch: wall clock >= {SPEEDUP:.0f} times"
+            yield f"batch 1, float32, p50 in us beside PyTorch's best CUDA graph: wall clock >= {SPEEDUP:.0f} times"
         for (net, level), peers in self.peers.items():
             own, graphs = self.levels.get((net, "fp32", level)), [p for p in peers if "cuda graph" in p["engine"]]
             for p in peers:
