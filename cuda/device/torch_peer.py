@@ -1,12 +1,15 @@
-"""PyTorch on a network that `dynofa export` wrote, as a peer on a GPU: eager, compiled, and as a CUDA graph.
+"""PyTorch on networks that `dynofa export` wrote, as a peer on a GPU: eager, as a CUDA graph, and compiled.
 
-Every form runs the same nodes in float32 (no TF32), batch 1 unless told otherwise, from an image that lies on the
-device to logits there; times are those of the device's events around one inference, the host waiting for each.
+Every form runs the same nodes in float32 (no TF32), batch 1 unless told otherwise, as PyTorch lays them out by itself
+or with channels last. Two times of each run: that of the device's events around the inference, from an image that lies
+on the device to logits there, and wall clock, as dynofa's: from an image in the host's memory to logits there, by way
+of pinned memory.
 
-    python torch_peer.py net.onnx [--batch 1] [--runs 500] [--device cuda]
+    python torch_peer.py net.onnx... [--batch 1] [--runs 500] [--seconds 400] [--device cuda]
 
-prints one JSON object a form: {"engine", "network", "batch", "p50_ms", "p99_ms", "runs", "logits"}. A form that this
-build of PyTorch has not is {"engine", "missing"}. Needs torch, onnx and numpy.
+prints one JSON object a network and form: {"engine", "network", "batch", "p50_ms", "p99_ms", "wall_p50_ms", "runs",
+"logits"}. The logits are those of cuda_bench's image, (i % 17) / 8 - 1 in NHWC. A form that this build of PyTorch has
+not, or for which there was no time, is {"engine", "network", "missing"}: compiling is last. Needs torch, onnx, numpy.
 """
 
 from __future__ import annotations
@@ -90,78 +93,124 @@ class Network(torch.nn.Module):
         return values[self.output]
 
 
-def graphed(net: Network, image: Tensor) -> Callable[[Tensor], Tensor]:
-    """One CUDA graph of an inference from and to fixed memory."""
-    side = torch.cuda.Stream()
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            net(image)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        logits = net(image)
-
-    def run(_: Tensor) -> Tensor:
-        graph.replay()
-        return logits
-
-    return run
+Run = Callable[[], None]
 
 
-def measure(run: Callable[[Tensor], Tensor], image: Tensor, runs: int) -> list[float]:
-    """Milliseconds of each run, after as many as settle it."""
-    for _ in range(max(runs // 10, 3)):
-        run(image)
-    times = []
-    for _ in range(runs):
-        if image.is_cuda:
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            run(image)
-            end.record()
-            end.synchronize()
-            times.append(begin.elapsed_time(end))
-        else:
+class Inference:
+    """A network with its memory: an image and logits of the host's, pinned, and of the device's."""
+
+    def __init__(self, net: Network, values: np.ndarray, device: str, layout: torch.memory_format) -> None:
+        self.net = net
+        self.given = torch.tensor(values).to(memory_format=layout)
+        self.image = self.given.to(device)
+        self.cuda = self.image.is_cuda
+        self.host_image = torch.empty_like(self.image, device="cpu", pin_memory=self.cuda)
+        self.logits = net(self.image)
+        self.host_logits = torch.empty_like(self.logits, device="cpu", pin_memory=self.cuda)
+
+    def inference(self, net: Callable[[Tensor], Tensor]) -> None:
+        self.logits = net(self.image)
+
+    def eager(self) -> Run:
+        return lambda: self.inference(self.net)
+
+    def compiled(self) -> Run:
+        compiled = torch.compile(self.net, mode="reduce-overhead")
+        return lambda: self.inference(compiled)
+
+    def graph(self) -> Run:
+        run = self.eager()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            run()
+        return graph.replay
+
+    def settle(self) -> None:
+        if self.cuda:
+            torch.cuda.synchronize()
+
+    def device_times(self, run: Run, runs: int) -> list[float]:
+        """Milliseconds of each run by the device's events, the host waiting for each; on a CPU, of the wall clock."""
+        times = []
+        for _ in range(runs):
+            if self.cuda:
+                begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+                begin.record()
+                run()
+                end.record()
+                end.synchronize()
+                times.append(begin.elapsed_time(end))
+            else:
+                since = time.perf_counter()
+                run()
+                times.append(1e3 * (time.perf_counter() - since))
+        return times
+
+    def wall_times(self, run: Run, runs: int) -> list[float]:
+        """Milliseconds from an image in memory that is not pinned to logits in the host's."""
+        times = []
+        for _ in range(runs):
             since = time.perf_counter()
-            run(image)
+            self.host_image.copy_(self.given)
+            self.image.copy_(self.host_image, non_blocking=True)
+            run()
+            self.host_logits.copy_(self.logits, non_blocking=True)
+            self.settle()
             times.append(1e3 * (time.perf_counter() - since))
-    return times
+        return times
+
+    def measure(self, run: Run, runs: int) -> dict[str, object]:
+        self.wall_times(run, max(runs // 10, 3))
+        times, walls = self.device_times(run, runs), self.wall_times(run, runs)
+        p50, p99 = np.percentile(times, [50, 99])
+        logits = self.host_logits.flatten().tolist()
+        return {"p50_ms": p50, "p99_ms": p99, "wall_p50_ms": np.percentile(walls, 50), "runs": runs, "logits": logits}
+
+
+FORMS = [
+    ("pytorch eager", Inference.eager, torch.contiguous_format),
+    ("pytorch cuda graph", Inference.graph, torch.contiguous_format),
+    ("pytorch cuda graph, channels last", Inference.graph, torch.channels_last),
+    ("pytorch compile", Inference.compiled, torch.contiguous_format),
+]
 
 
 @torch.inference_mode()
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("network", type=Path)
+    p.add_argument("networks", type=Path, nargs="+")
     p.add_argument("--batch", type=int, default=1)
     p.add_argument("--runs", type=int, default=500)
+    p.add_argument("--seconds", type=float, default=400, help="after which nothing new is begun")
     p.add_argument("--device", default="cuda")
-    p.add_argument("--image", type=Path, help="raw float32, [batch][3][side][side]; default: random")
     args = p.parse_args()
 
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = True
-    net = Network(args.network).eval().to(args.device)
-    shape = (args.batch, 3, net.side, net.side)
-    if args.image:
-        values = np.fromfile(args.image, np.float32).reshape(shape)
-    else:
-        values = np.random.default_rng(1).standard_normal(shape, np.float32)
-    image = torch.tensor(values, device=args.device)
-
-    forms: dict[str, Callable[[], Callable[[Tensor], Tensor]]] = {"pytorch eager": lambda: net}
-    if image.is_cuda:
-        forms["pytorch cuda graph"] = lambda: graphed(net, image)
-        forms["pytorch compile"] = lambda: torch.compile(net, mode="max-autotune")
-    for name, build in forms.items():
-        try:
-            run = build()
-            times = measure(run, image, args.runs)
-        except Exception as e:  # noqa: BLE001 # one form that fails must not cost the others
-            print(json.dumps({"engine": name, "missing": f"{type(e).__name__}: {e}"[:300]}), flush=True)
-            continue
-        p50, p99 = np.percentile(times, [50, 99])
-        found = {"p50_ms": p50, "p99_ms": p99, "runs": len(times), "logits": run(image).flatten().tolist()}
-        print(json.dumps({"engine": name, "network": args.network.name, "batch": args.batch} | found), flush=True)
+    began = time.monotonic()
+    for engine, form, layout in FORMS:
+        for path in args.networks:
+            row = {"engine": engine, "network": path.name, "batch": args.batch}
+            if args.device != "cuda" and form is not Inference.eager:
+                continue
+            if time.monotonic() - began > args.seconds:
+                print(json.dumps(row | {"missing": f"the {args.seconds:.0f} s were over"}), flush=True)
+                continue
+            try:
+                net = Network(path).eval().to(args.device, memory_format=layout)
+                values = (np.arange(args.batch * net.side**2 * 3) % 17 / 8 - 1).astype(np.float32)
+                values = values.reshape(args.batch, net.side, net.side, 3).transpose(0, 3, 1, 2)
+                found = Inference(net, np.ascontiguousarray(values), args.device, layout)
+                row |= found.measure(form(found), args.runs)
+            except Exception as e:  # noqa: BLE001 # one form that fails must not cost the others
+                row |= {"missing": f"{type(e).__name__}: {e}"[:300]}
+            print(json.dumps(row), flush=True)
 
 
 if __name__ == "__main__":

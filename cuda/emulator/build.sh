@@ -8,6 +8,8 @@ mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 cd "$(dirname "$0")/.."
 cc=${CC:-cc}
+# A device does not read four floats from where four floats cannot lie; a CPU may.
+set -- -fsanitize=alignment -fsanitize-undefined-trap-on-error "$@"
 # fmaf is a call without this.
 case $(uname -m) in x86_64) if grep -qw fma /proc/cpuinfo; then set -- -mfma "$@"; fi ;; esac
 for source in */*.cu; do

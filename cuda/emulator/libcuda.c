@@ -2,12 +2,14 @@
  * where a real driver or device would only sometimes fail.
  *
  *   - Work is done when the host waits for it, not before: whoever reads a result, or reuses a
- *     buffer, too early finds out.
+ *     buffer, too early finds out. So is a copy from memory that is not pinned, once the driver has
+ *     read that.
  *   - Device memory cannot be touched by the host: addresses that it is given are of a mapping
  *     without access, and the kernels' own lies elsewhere. New memory is NaN, each allocation ends
  *     at a page that nothing may touch, and its addresses are not used again.
  *   - PTX is only read: its version and target have to suit the driver and the device, and an entry
- *     needs as many bytes of parameters as the emulated kernel takes.
+ *     needs as many bytes of parameters as the emulated kernel takes. One that is not of ours does
+ *     nothing.
  *
  * The environment makes it fail; it is read at each call.
  *   DYNOFA_FAKE_CUDA_FAIL        NAME:N[:CODE],...: call N of the function, counted from when the
@@ -76,19 +78,20 @@ typedef struct event {
     double at; /* seconds */
 } event;
 
-typedef enum op_kind { OP_TO_DEVICE, OP_TO_HOST, OP_SET, OP_KERNEL, OP_RECORD } op_kind;
+typedef enum op_kind { OP_TO_DEVICE, OP_TO_HOST, OP_COPY, OP_SET, OP_KERNEL, OP_RECORD } op_kind;
 
 typedef struct function {
     const emulator_kernel *kernel;
-    uint32_t most_shared;
+    uint32_t most_shared, most_threads;
 } function;
 
 typedef struct op {
     struct op *next;
     op_kind kind;
-    address device;
+    address device, from;
     void *host;
     size_t bytes;
+    int staged; /* host is the driver's own copy */
     unsigned char value;
     event *event;
     const function *function;
@@ -282,11 +285,17 @@ static double seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static void op_free(op *o) {
+    if (o->staged)
+        free(o->host);
+    free(o);
+}
+
 static void queue_clear(queue *q) {
     while (q->first != NULL) {
         op *o = q->first;
         q->first = o->next;
-        free(o);
+        op_free(o);
     }
     q->last = &q->first;
 }
@@ -328,6 +337,8 @@ static result run_kernel(const op *o) {
         return LAUNCH_FAILED;
     const emulator_order order =
         (emulator_order)(setting("DYNOFA_FAKE_CUDA_ORDER", 0) % EMULATOR_ORDERS);
+    if (o->function->kernel->call == NULL)
+        return SUCCESS;
     const char *wrong =
         emulator_launch(o->function->kernel, args, o->grid, o->threads, o->shared, order);
     if (wrong != NULL)
@@ -337,9 +348,11 @@ static result run_kernel(const op *o) {
 
 static result run_op(const op *o) {
     unsigned char *device = NULL;
-    if (o->kind == OP_TO_DEVICE || o->kind == OP_TO_HOST || o->kind == OP_SET) {
+    const unsigned char *from = NULL;
+    if (o->kind != OP_KERNEL && o->kind != OP_RECORD) {
         device = real_of(o->device, o->bytes);
-        if (device == NULL)
+        from = o->kind == OP_COPY ? real_of(o->from, o->bytes) : device;
+        if (device == NULL || from == NULL)
             return ILLEGAL_ADDRESS;
     }
     switch (o->kind) {
@@ -348,6 +361,9 @@ static result run_op(const op *o) {
         break;
     case OP_TO_HOST:
         memcpy(o->host, device, o->bytes);
+        break;
+    case OP_COPY:
+        memcpy(device, from, o->bytes);
         break;
     case OP_SET:
         memset(device, o->value, o->bytes);
@@ -362,21 +378,27 @@ static result run_op(const op *o) {
     return SUCCESS;
 }
 
+/* The default stream: copies that are on their way from the driver's memory. */
+static stream legacy = {.work = {NULL, &legacy.work.first}};
+
 /* Does what a stream has been given; the first failure loses the device. */
 static result finish(stream *s) {
+    if (s != &legacy && !s->non_blocking)
+        finish(&legacy);
     for (op *o; (o = s->work.first) != NULL;) {
         if (fake.lost == SUCCESS)
             fake.lost = run_op(o);
         s->work.first = o->next;
         if (s->work.first == NULL)
             s->work.last = &s->work.first;
-        free(o);
+        op_free(o);
     }
     return fake.lost;
 }
 
 /* What the default stream waits for: all streams that were not made to be left alone. */
 static result finish_all(int non_blocking_too) {
+    finish(&legacy);
     for (stream *s = fake.streams; s != NULL; s = s->next)
         if (non_blocking_too || !s->non_blocking)
             finish(s);
@@ -514,6 +536,9 @@ API(cuDeviceGetAttribute, int *value, int attribute, int device) {
         case 41: /* unified addressing */
             *value = 1;
             break;
+        case 38: /* bytes of the second-level cache */
+            *value = 4 << 20;
+            break;
         case 75:
             *value = sm / 10;
             break;
@@ -550,6 +575,7 @@ API(cuDevicePrimaryCtxRelease_v2, int device) {
             queue_clear(&s->captured);
             free(s);
         }
+        queue_clear(&legacy.work);
         while (fake.allocations != NULL)
             release(fake.allocations->given, fake.allocations->pinned);
         fake.lost = SUCCESS;
@@ -607,14 +633,26 @@ static int driver_of(int major, int minor) {
     return major < 6 ? 8000 : minor < 3 ? 9000 + minor * 10 : 10000 + (minor - 3) * 10;
 }
 
+/* Where an entry begins, or NULL. */
+static const char *entry_of(const char *text, const char *name) {
+    char entry[128];
+    snprintf(entry, sizeof entry, ".visible .entry %s(", name);
+    return strstr(text, entry);
+}
+
 /* Bytes of parameters of an entry, 0 if there is no such entry. */
 static size_t parameters_of(const char *text, const char *name) {
-    char entry[128], parameter[128];
-    snprintf(entry, sizeof entry, ".visible .entry %s(", name);
+    char parameter[128];
     snprintf(parameter, sizeof parameter, "%s_param_0[", name);
-    const char *at = strstr(text, entry);
+    const char *at = entry_of(text, name);
     at = at == NULL ? NULL : strstr(at, parameter);
     return at == NULL ? 0 : strtoul(at + strlen(parameter), NULL, 10);
+}
+
+/* The threads that registers are there for. */
+static uint32_t threads_of(const char *entry) {
+    const char *at = strstr(entry, ".maxntid "), *body = strchr(entry, '{');
+    return at == NULL || at > body ? EMULATOR_THREADS : (uint32_t)strtoul(at + 9, NULL, 10);
 }
 
 static result check_ptx(const char *text, char *why, size_t size) {
@@ -676,15 +714,18 @@ API(cuModuleLoadDataEx, void **out, const void *image, unsigned count, const int
 }
 
 API(cuModuleGetFunction, void **out, module *m, const char *name) {
+    static const emulator_kernel nothing = {.name = "nothing"};
     result r = enter("cuModuleGetFunction");
-    const emulator_kernel *k = NULL;
-    for (size_t i = 0; r == SUCCESS && (k = emulator_kernel_at(i)) != NULL; i++)
-        if (strcmp(k->name, name) == 0 && parameters_of(m->text, name) != 0) {
-            m->functions[i] = (function){k, EMULATOR_SHARED};
-            *out = &m->functions[i];
-            return leave(SUCCESS);
-        }
-    return leave(r == SUCCESS ? NOT_FOUND : r);
+    const char *entry = r == SUCCESS ? entry_of(m->text, name) : NULL;
+    if (entry == NULL)
+        return leave(r == SUCCESS ? NOT_FOUND : r);
+    const emulator_kernel *k;
+    size_t i = 0;
+    while ((k = emulator_kernel_at(i)) != NULL && strcmp(k->name, name) != 0)
+        i++;
+    m->functions[i] = (function){k == NULL ? &nothing : k, EMULATOR_SHARED, threads_of(entry)};
+    *out = &m->functions[i];
+    return leave(SUCCESS);
 }
 
 API(cuModuleUnload, module *m) {
@@ -777,11 +818,31 @@ static result copy_now(const op *o) {
     return r == SUCCESS ? run_op(o) : r;
 }
 
+/* Ends when the driver has read the host's memory. */
+static result stage(const op *o) {
+    op copy = *o;
+    result r = while_capturing();
+    if (r == SUCCESS)
+        r = finish_all(0);
+    if (r == SUCCESS && real_of(o->device, o->bytes) == NULL)
+        return INVALID_VALUE;
+    if (r == SUCCESS && (copy.host = malloc(o->bytes)) == NULL)
+        return OUT_OF_MEMORY;
+    if (r != SUCCESS)
+        return r;
+    memcpy(copy.host, o->host, o->bytes);
+    copy.staged = 1;
+    return queue_add(&legacy.work, &copy);
+}
+
 API(cuMemcpyHtoD_v2, address device, const void *host, size_t bytes) {
     result r = enter("cuMemcpyHtoD_v2");
     const op o = {
         .kind = OP_TO_DEVICE, .device = device, .host = (void *)(uintptr_t)host, .bytes = bytes};
-    return leave(r == SUCCESS ? copy_now(&o) : r);
+    const allocation *a = r == SUCCESS ? allocation_of(host, bytes) : NULL;
+    if (r == SUCCESS)
+        r = a != NULL && a->pinned ? copy_now(&o) : stage(&o);
+    return leave(r);
 }
 
 API(cuMemcpyDtoH_v2, void *host, address device, size_t bytes) {
@@ -804,6 +865,14 @@ API(cuMemcpyHtoDAsync_v2, address device, const void *host, size_t bytes, void *
 API(cuMemcpyDtoHAsync_v2, void *host, address device, size_t bytes, void *handle) {
     result r = enter("cuMemcpyDtoHAsync_v2");
     const op o = {.kind = OP_TO_HOST, .device = device, .host = host, .bytes = bytes};
+    return leave(r == SUCCESS ? submit_checked(handle, &o) : r);
+}
+
+API(cuMemcpyDtoDAsync_v2, address device, address from, size_t bytes, void *handle) {
+    result r = enter("cuMemcpyDtoDAsync_v2");
+    const op o = {.kind = OP_COPY, .device = device, .from = from, .bytes = bytes};
+    if (r == SUCCESS && real_of(from, bytes) == NULL)
+        r = INVALID_VALUE;
     return leave(r == SUCCESS ? submit_checked(handle, &o) : r);
 }
 
@@ -852,6 +921,11 @@ API(cuStreamDestroy_v2, void *handle) {
 
 API(cuStreamSynchronize, void *handle) {
     result r = enter("cuStreamSynchronize");
+    if (handle == NULL) {
+        if (r == SUCCESS)
+            r = while_capturing();
+        return leave(r == SUCCESS ? finish_all(0) : r);
+    }
     stream *s = stream_of(handle);
     if (r == SUCCESS && s == NULL)
         r = INVALID_HANDLE;
@@ -924,6 +998,18 @@ API(cuGraphInstantiateWithFlags, void **out, queue *graph, uint64_t flags) {
     if (r == SUCCESS && (graph == NULL || flags != 0))
         r = INVALID_VALUE;
     return leave(r == SUCCESS ? graph_new(out, graph) : r);
+}
+
+API(cuGraphUpload, queue *graph, void *handle) {
+    result r = enter("cuGraphUpload");
+    stream *s = stream_of(handle);
+    if (r == SUCCESS && (s == NULL || graph == NULL))
+        r = INVALID_HANDLE;
+    if (r == SUCCESS && s->capturing) {
+        s->invalid = 1;
+        r = STREAM_CAPTURE_UNSUPPORTED;
+    }
+    return leave(r);
 }
 
 API(cuGraphLaunch, queue *graph, void *handle) {
@@ -1023,7 +1109,7 @@ API(cuLaunchKernel, function *f, unsigned grid_x, unsigned grid_y, unsigned grid
         r = INVALID_HANDLE;
     if (r == SUCCESS &&
         (parameters == NULL || extra != NULL || grid_x == 0 || grid_y == 0 || grid_z == 0 ||
-         grid_y > 65535 || grid_z > 65535 || block_x == 0 || block_x > EMULATOR_THREADS ||
+         grid_y > 65535 || grid_z > 65535 || block_x == 0 || block_x > f->most_threads ||
          block_y != 1 || block_z != 1 || shared > f->most_shared))
         r = INVALID_VALUE;
     if (r == SUCCESS) {

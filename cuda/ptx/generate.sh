@@ -1,6 +1,6 @@
 #!/bin/sh
 # generate.sh FOLDER: compiles the kernels to FOLDER/dync.ptx and FOLDER/dync_sm80.ptx with clang 19; exit 77 if there
-# is none. Other versions give other text. Architecture sm_53 (Jetson Nano) is the oldest that matters, and nothing in
+# is none. Other versions give other text. Architecture sm_53 is the oldest that matters, and nothing in
 # fp32 gains from a newer one: the driver compiles the text for the device it runs on. Tensor cores with tf32 begin with
 # sm_80.
 set -eu

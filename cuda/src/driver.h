@@ -53,8 +53,6 @@ enum {
     CALL(upload, cuMemcpyHtoD_v2, (cu_pointer to, const void *from, size_t bytes))                 \
     CALL(upload_async, cuMemcpyHtoDAsync_v2,                                                       \
          (cu_pointer to, const void *from, size_t bytes, cu_handle stream))                        \
-    CALL(download_async, cuMemcpyDtoHAsync_v2,                                                     \
-         (void *to, cu_pointer from, size_t bytes, cu_handle stream))                              \
     CALL(stream_create, cuStreamCreateWithPriority,                                                \
          (cu_handle * stream, unsigned flags, int priority))                                       \
     CALL(stream_destroy, cuStreamDestroy_v2, (cu_handle stream))                                   \
@@ -63,6 +61,7 @@ enum {
     CALL(capture_end, cuStreamEndCapture, (cu_handle stream, cu_handle * graph))                   \
     CALL(graph_instantiate, cuGraphInstantiateWithFlags,                                           \
          (cu_handle * executable, cu_handle graph, unsigned long long flags))                      \
+    CALL(graph_upload, cuGraphUpload, (cu_handle executable, cu_handle stream))                    \
     CALL(graph_launch, cuGraphLaunch, (cu_handle executable, cu_handle stream))                    \
     CALL(graph_exec_destroy, cuGraphExecDestroy, (cu_handle executable))                           \
     CALL(graph_destroy, cuGraphDestroy, (cu_handle graph))                                         \

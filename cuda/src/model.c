@@ -137,6 +137,10 @@ static dynofa_status fill(dynofa_model *m, cuda_model *c, failure *f) {
         status = copy(c, &c->weights, m->weights, m->weights_bytes, "the weights", f);
     if (status == DYNOFA_OK)
         status = copy(c, &c->library, m->library, m->library_bytes, "the library", f);
+    /* The host's pages have been read, but may be on their way yet: sessions have streams that do
+     * not wait for the default one, which copies. */
+    if (status == DYNOFA_OK)
+        status = cuda_check(c->d, f, "copying the model", c->d->stream_wait(NULL));
     return status;
 }
 

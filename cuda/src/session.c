@@ -39,7 +39,8 @@ typedef struct cuda_session {
     cu_pointer arena;
     float *map[2], *expanded, *filtered, *sums, *tight, *gate, *vector,
         *features; /* of the device */
-    /* Pinned, and where the device reads and writes them: there, or in its own memory. */
+    /* Pinned, and where the device reads and writes them: logits there, the image only if it shares
+     * its memory with the host, for kernels read pixels several times. */
     float *image, *logits, *device_image, *device_logits;
     cu_handle *graph[2]; /* [levels] for one image, and for a batch of several; or NULL */
     record record[RECORDS];
@@ -267,11 +268,6 @@ static void issue_run(issue *i) {
     for (uint32_t n = 0; n < i->p->blocks; n++, at = 1 - at)
         block_of(i, &i->p->block[n], c->map[at], c->map[1 - at]);
     head(i, c->map[at]);
-    if (i->result == 0 && !c->m->integrated) {
-        i->what = "copying the logits";
-        i->result = c->d->download_async(c->logits, (cu_pointer)(uintptr_t)c->device_logits,
-                                         i->images * logit_bytes(i->s), c->stream);
-    }
 }
 
 /* ---- Making and ending ------------------------------------------------------------------------*/
@@ -317,10 +313,8 @@ static void carve_device(carver *k, const dynofa_session *s, const subnet *large
     c->gate = carve(k, batch * map_pixel(mid));
     c->vector = carve(k, batch * map_pixel(head));
     c->features = carve(k, batch * map_pixel(sp->head_features));
-    if (c->m->integrated)
-        return;
-    c->device_image = carve(k, batch * image_bytes(largest->resolution) / sizeof(float));
-    c->device_logits = carve(k, batch * sp->classes);
+    if (!c->m->integrated)
+        c->device_image = carve(k, batch * image_bytes(largest->resolution) / sizeof(float));
 }
 
 /* What a session is called when there is no memory for it. */
@@ -366,18 +360,17 @@ static dynofa_status make_pinned(dynofa_session *s, cuda_session *c, failure *f)
         return cuda_failed(c->d, f, "taking pinned memory", r);
     c->image = at;
     c->logits = (float *)(void *)((char *)at + logits_at);
-    if (!c->m->integrated)
-        return DYNOFA_OK;
     cu_pointer mapped = 0;
     if ((r = c->d->host_pointer(&mapped, at, 0)) != 0)
         return cuda_failed(c->d, f, "mapping pinned memory", r);
-    c->device_image = (float *)(uintptr_t)mapped;
+    if (c->m->integrated)
+        c->device_image = (float *)(uintptr_t)mapped;
     c->device_logits = (float *)(uintptr_t)(mapped + logits_at);
     return DYNOFA_OK;
 }
 
-/* Records a run of a plan into a graph that is launched at once. *out is NULL before, and stays so
- * if it fails. */
+/* Records a run of a plan into a graph that is launched at once, its first run as any other. *out
+ * is NULL before, and stays so if it fails. */
 static dynofa_status make_graph(const dynofa_session *s, cuda_session *c, const plan *p,
                                 uint32_t images, cu_handle *out, failure *f) {
     const cuda_driver *d = c->d;
@@ -397,6 +390,11 @@ static dynofa_status make_graph(const dynofa_session *s, cuda_session *c, const 
         r = d->graph_instantiate(out, graph, 0);
         if (r != 0)
             *out = NULL;
+    }
+    if (*out != NULL &&
+        ((r = d->graph_upload(*out, c->stream)) != 0 || (r = d->stream_wait(c->stream)) != 0)) {
+        d->graph_exec_destroy(*out);
+        *out = NULL;
     }
     if (graph != NULL)
         d->graph_destroy(graph);

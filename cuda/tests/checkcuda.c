@@ -213,45 +213,73 @@ static void ref_pointwise(const dync_pointwise_args *a, float *y, uint32_t act) 
         });
 }
 
-static void try_pointwise(check *c, dync_entry tile, uint32_t n, uint32_t area, uint32_t in,
-                          uint32_t out) {
-    const data kind = (data)(random_next(c) % DATA_KINDS);
+/* Arguments at random, in arrays of a kind. */
+typedef struct pointwise_case {
+    data kind;
+    dync_pointwise_args a;
+    buffer x, weight, scale, shift, gate, residual;
+    result r;
+} pointwise_case;
+
+static void draw_pointwise(check *c, pointwise_case *p, data gates, uint32_t n, uint32_t area,
+                           uint32_t in, uint32_t out) {
+    const data kind = p->kind;
     const uint32_t panels = dync_ceil_div(out, DYNK_PANEL);
-    dync_pointwise_args a = {.pixels = n * area,
-                             .area = area,
-                             .in = in,
-                             .out = out,
-                             .x_pix = pitch_of(c, in),
-                             .y_pix = pitch_of(c, out),
-                             .r_pix = pitch_of(c, out),
-                             .w_panel = (in + gap(c)) * DYNK_PANEL,
-                             .gate_image = pitch_of(c, in),
-                             .act = (uint32_t)(random_next(c) % DYNK_ACT_HSIGMOID)};
-    buffer x = input(c, a.pixels, in, a.x_pix, kind);
-    buffer weight = input(c, panels, (size_t)in * DYNK_PANEL, a.w_panel, kind);
-    buffer scale = input(c, 1, out, out, kind), shift = input(c, 1, out, out, kind);
-    buffer gate = input(c, n, in, a.gate_image, kind);
-    buffer residual = input(c, a.pixels, out, a.r_pix, kind);
-    result r = result_of(c, &a.y, (layout){1, a.pixels, out, 0, a.y_pix, (dynk_act)a.act}, in);
-    a.x = x.p;
-    a.weight = weight.p;
-    a.scale = scale.p;
-    a.shift = shift.p;
-    a.gate = one_in(c, 2) ? gate.p : NULL;
-    a.residual = one_in(c, 2) ? residual.p : NULL;
-    dync_pointwise_args ref = a;
-    ref_pointwise(&ref, r.want.p, a.act);
+    dync_pointwise_args *a = &p->a;
+    *a = (dync_pointwise_args){.pixels = n * area,
+                               .area = area,
+                               .in = in,
+                               .out = out,
+                               .x_pix = pitch_of(c, in),
+                               .y_pix = pitch_of(c, out),
+                               .r_pix = pitch_of(c, out),
+                               .w_panel = (in + gap(c)) * DYNK_PANEL,
+                               .gate_image = pitch_of(c, in),
+                               .act = (uint32_t)(random_next(c) % DYNK_ACT_HSIGMOID)};
+    p->x = input(c, a->pixels, in, a->x_pix, kind);
+    p->weight = input(c, panels, (size_t)in * DYNK_PANEL, a->w_panel, kind);
+    p->scale = input(c, 1, out, out, kind);
+    p->shift = input(c, 1, out, out, kind);
+    p->gate = input(c, n, in, a->gate_image, gates);
+    p->residual = input(c, a->pixels, out, a->r_pix, kind);
+    p->r = result_of(c, &a->y, (layout){1, a->pixels, out, 0, a->y_pix, (dynk_act)a->act}, in);
+    a->x = p->x.p;
+    a->weight = p->weight.p;
+    a->scale = p->scale.p;
+    a->shift = p->shift.p;
+    a->gate = one_in(c, 2) ? p->gate.p : NULL;
+    a->residual = one_in(c, 2) ? p->residual.p : NULL;
+}
+
+/* What is wanted, and its magnitude, of factors x and weights; with the case's gate, or none. */
+static void want_pointwise(check *c, const pointwise_case *p, buffer x, buffer weight, int gated) {
+    dync_pointwise_args ref = p->a;
+    ref.x = x.p;
+    ref.weight = weight.p;
+    ref.gate = gated ? p->a.gate : NULL;
+    ref_pointwise(&ref, p->r.want.p, ref.act);
     ref.x = buffer_abs(c, x).p;
     ref.weight = buffer_abs(c, weight).p;
-    ref.scale = buffer_abs(c, scale).p;
-    ref.shift = buffer_abs(c, shift).p;
-    ref.gate = ABS(a.gate, gate);
-    ref.residual = ABS(a.residual, residual);
-    ref_pointwise(&ref, r.magnitude.p, DYNK_ACT_NONE);
+    ref.scale = buffer_abs(c, p->scale).p;
+    ref.shift = buffer_abs(c, p->shift).p;
+    ref.gate = ABS(ref.gate, p->gate);
+    ref.residual = ABS(p->a.residual, p->residual);
+    ref_pointwise(&ref, p->r.magnitude.p, DYNK_ACT_NONE);
+}
+
+static void run_pointwise(check *c, pointwise_case *p, dync_entry tile, dync_precision precision) {
     run(c,
-        tile == DYNC_ENTRIES ? dync_pointwise_launch(&a, DYNC_FP32)
-                             : dync_pointwise_tiled(&a, tile),
-        &a, &r, 1);
+        tile == DYNC_ENTRIES ? dync_pointwise_launch(&p->a, precision)
+                             : dync_pointwise_tiled(&p->a, tile),
+        &p->a, &p->r, 1);
+}
+
+static void try_pointwise(check *c, dync_entry tile, uint32_t n, uint32_t area, uint32_t in,
+                          uint32_t out) {
+    pointwise_case p = {.kind = (data)(random_next(c) % DATA_KINDS)};
+    draw_pointwise(c, &p, p.kind, n, area, in, out);
+    want_pointwise(c, &p, p.x, p.weight, 1);
+    run_pointwise(c, &p, tile, DYNC_FP32);
 }
 
 /* ---- Pointwise on tensor cores ----------------------------------------------------------------*/
@@ -325,66 +353,23 @@ static buffer rounded_input(check *c, buffer from, dync_precision to, const floa
 
 static void try_tensor(check *c, uint32_t precision, uint32_t tile, uint32_t n, uint32_t area,
                        uint32_t in, uint32_t out) {
-    const data kind = (data)(random_next(c) % DATA_KINDS);
-    const uint32_t panels = dync_ceil_div(out, DYNK_PANEL);
-    dync_pointwise_args a = {.pixels = n * area,
-                             .area = area,
-                             .in = in,
-                             .out = out,
-                             .x_pix = pitch_of(c, in),
-                             .y_pix = pitch_of(c, out),
-                             .r_pix = pitch_of(c, out),
-                             .w_panel = (in + gap(c)) * DYNK_PANEL,
-                             .gate_image = pitch_of(c, in),
-                             .act = (uint32_t)(random_next(c) % DYNK_ACT_HSIGMOID)};
-    buffer x = input(c, a.pixels, in, a.x_pix, kind);
-    buffer weight = input(c, panels, (size_t)in * DYNK_PANEL, a.w_panel, kind);
-    buffer scale = input(c, 1, out, out, kind), shift = input(c, 1, out, out, kind);
-    /* Within 1, as gates are: a product may not pass 65504. */
-    buffer gate = input(c, n, in, a.gate_image, kind == DATA_WORST ? DATA_RANDOM : kind);
-    buffer residual = input(c, a.pixels, out, a.r_pix, kind);
-    result r = result_of(c, &a.y, (layout){1, a.pixels, out, 0, a.y_pix, (dynk_act)a.act}, in);
-    a.x = x.p;
-    a.weight = weight.p;
-    a.scale = scale.p;
-    a.shift = shift.p;
-    a.gate = one_in(c, 2) ? gate.p : NULL;
-    a.residual = one_in(c, 2) ? residual.p : NULL;
-    dync_pointwise_args ref = a;
-    buffer near_x = rounded_input(c, x, precision, a.gate, &a);
-    buffer near_weight = buffer_clone(c, weight);
-    for (size_t i = 0; i < weight.n; i++)
-        near_weight.p[i] = rounded(weight.p[i], precision);
-    ref.gate = NULL;
-    ref.x = near_x.p;
-    ref.weight = near_weight.p;
-    ref_pointwise(&ref, r.want.p, a.act);
-    ref.x = buffer_abs(c, near_x).p;
-    ref.weight = buffer_abs(c, near_weight).p;
-    ref.scale = buffer_abs(c, scale).p;
-    ref.shift = buffer_abs(c, shift).p;
-    ref.residual = ABS(a.residual, residual);
-    ref_pointwise(&ref, r.magnitude.p, DYNK_ACT_NONE);
-    run(c,
-        tile == DYNC_ENTRIES ? dync_pointwise_launch(&a, precision)
-                             : dync_pointwise_tiled(&a, tile),
-        &a, &r, 1);
+    pointwise_case p = {.kind = (data)(random_next(c) % DATA_KINDS)};
+    /* Gates within 1, as they are: a product may not pass 65504. */
+    draw_pointwise(c, &p, p.kind == DATA_WORST ? DATA_RANDOM : p.kind, n, area, in, out);
+    buffer near_weight = buffer_clone(c, p.weight);
+    for (size_t i = 0; i < near_weight.n; i++)
+        near_weight.p[i] = rounded(near_weight.p[i], precision);
+    want_pointwise(c, &p, rounded_input(c, p.x, precision, p.a.gate, &p.a), near_weight, 0);
+    run_pointwise(c, &p, tile, precision);
     if (c->fault != NULL)
         return;
 
-    ref = a;
-    ref_pointwise(&ref, r.want.p, a.act);
-    ref.x = buffer_abs(c, x).p;
-    ref.weight = buffer_abs(c, weight).p;
-    ref.scale = buffer_abs(c, scale).p;
-    ref.shift = buffer_abs(c, shift).p;
-    ref.gate = ABS(a.gate, gate);
-    ref.residual = ABS(a.residual, residual);
-    ref_pointwise(&ref, r.magnitude.p, DYNK_ACT_NONE);
-    const double factor = kind == DATA_WORST ? 0x1p10 : 1, added = 2 * 0x1p-25 * factor * in;
-    for (size_t i = 0; precision == DYNC_FP16 && i < r.magnitude.n; i++)
-        r.magnitude.p[i] += fabsf(scale.p[i % out]) * (float)(added / TENSOR_ROUNDINGS * 0x1p24);
-    compare(c, r.y, r.y, r.l, r.want.p, r.magnitude.p, r.roundings + TENSOR_ROUNDINGS);
+    want_pointwise(c, &p, p.x, p.weight, 1);
+    const double factor = p.kind == DATA_WORST ? 0x1p10 : 1, added = 2 * 0x1p-25 * factor * in;
+    for (size_t i = 0; precision == DYNC_FP16 && i < p.r.magnitude.n; i++)
+        p.r.magnitude.p[i] +=
+            fabsf(p.scale.p[i % out]) * (float)(added / TENSOR_ROUNDINGS * 0x1p24);
+    compare(c, p.r.y, p.r.y, p.r.l, p.r.want.p, p.r.magnitude.p, p.r.roundings + TENSOR_ROUNDINGS);
 }
 
 /* ---- Depthwise --------------------------------------------------------------------------------*/
@@ -705,6 +690,7 @@ int main(int argc, char **argv) {
         fputs("usage: checkcuda [OPERATOR [SEED]]\n", stderr);
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* check.sh reads up to the first fault */
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
         if (only != NULL && strcmp(only, ops[i].op) != 0)
             continue;

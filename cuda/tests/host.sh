@@ -106,3 +106,22 @@ fi
 on "$fake" env LD_DEBUG=files "${image[@]}" --backend cuda >"$tmp/said" 2>&1
 grep -q 'file=libcuda.so.1' "$tmp/said" || { echo "host: a run on cuda loaded no driver" >&2; exit 1; }
 echo "no driver is loaded unasked"
+
+# What is run on a device, without one: on a machine that has the programs and no go, on the smallest network, beside one
+# that cannot be read.
+echo "cuda/device:"
+cuda/device/build.sh >/dev/null
+mkdir -p "$tmp/bin" "$tmp/device/networks"
+for program in bash basename cat cp date dirname env grep ls mkdir rm sed tail tee timeout tr uname python3; do
+    ln -s "$(command -v $program)" "$tmp/bin/"
+done
+cp native/tests/seeds/tiny.dofa "$tmp/device/networks"
+echo broken >"$tmp/device/networks/broken.dofa"
+if on "$fake" env PATH="$tmp/bin" DYNOFA_FAKE_CUDA_SM=75 cuda/device/run.sh "$tmp/device" cuda 50 times torch sanitizer >"$tmp/said" 2>&1 ||
+    ! grep -x 'FAILED: times-broken-fp32' "$tmp/said" || ! grep -E '^  tiny +fp32 level 1: ' "$tmp/said" ||
+    ! grep -E '^SKIPPED: .*fp16 needs tensor cores' "$tmp/device/skipped.txt" ||
+    [ "$(grep -c '"of":"tiny","precision":"fp32",.*"kernel":' "$tmp/device/results.jsonl")" != 29 ]; then
+    cat "$tmp/said"
+    echo "host: expected the times of tiny.dofa, and one failed step" >&2
+    exit 1
+fi
