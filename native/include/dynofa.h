@@ -20,7 +20,8 @@
  * Images are [height = r][width = r][3] floats, channels last and already preprocessed, r being the
  * resolution of the sub-network. Sizes of float buffers are given in floats. Nothing here exits,
  * prints, or touches signals. Apart from dynofa_model_open, which reads its file, and creation of
- * threads, no call has effects outside the objects it is given. */
+ * threads, no call has effects outside the objects it is given. After a fork between two runs, the
+ * child's sessions work on the calling thread alone. */
 #ifndef DYNOFA_H
 #define DYNOFA_H
 
