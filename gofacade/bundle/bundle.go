@@ -127,6 +127,9 @@ func newBundle(f *safetensors.File) (*Bundle, error) {
 		}
 		b.tensors[spec.Name], used[spec.Name] = v, true
 	}
+	if err := checkFold(m.Space, b.Tensor); err != nil {
+		return nil, err
+	}
 	for i := range b.levels {
 		l := &b.levels[i]
 		if err := l.check(m.Space); err != nil {

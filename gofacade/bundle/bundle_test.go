@@ -191,7 +191,11 @@ func TestWriteRefuses(t *testing.T) {
 		"space: classes is 0":            func(c *bundle.Contents) { c.Space.Classes = 0 },
 		"missing tensor first_conv.conv": func(c *bundle.Contents) { delete(c.Tensors, "first_conv.conv.weight") },
 		"unexpected tensor x":            func(c *bundle.Contents) { c.Tensors["x"] = nil },
-		"tensor classifier.linear.bias has 2 numbers, expected those of shape [3]":                              func(c *bundle.Contents) { c.Tensors["classifier.linear.bias"] = []float32{1, 2} },
+		"tensor classifier.linear.bias has 2 numbers, expected those of shape [3]": func(c *bundle.Contents) { c.Tensors["classifier.linear.bias"] = []float32{1, 2} },
+		"batch normalisation first_conv.bn: channel 1 has scale 2.999985e+38 and shift -Inf, expected finite float32": func(c *bundle.Contents) {
+			c.Tensors["first_conv.bn.weight"][1], c.Tensors["first_conv.bn.running_mean"][1] = 3e38, 3e38
+			c.Tensors["first_conv.bn.running_var"][1] = 1
+		},
 		"tensor classifier.linear.bias: [1] is NaN":                                                             func(c *bundle.Contents) { c.Tensors["classifier.linear.bias"][1] = nan },
 		"tensor first_conv.bn.running_var: [2] is -1, expected a variance of at least 0":                        func(c *bundle.Contents) { c.Tensors["first_conv.bn.running_var"][2] = -1 },
 		"level 1: subnet: ks[0] is 7":                                                                           func(c *bundle.Contents) { c.Levels[1].Subnet.Kernels[0] = 7 },
@@ -264,12 +268,16 @@ func TestOpenRefuses(t *testing.T) {
 		change func(tensors, object) tensors
 		want   string
 	}{
-		"missing":            {drop("classifier.linear.bias"), "missing tensor classifier.linear.bias [3]"},
-		"missing level":      {drop("library/1/first_conv.bn/shift"), "missing tensor library/1/first_conv.bn/shift [8]"},
-		"unexpected":         {func(in tensors, _ object) tensors { return append(in, safetensors.Data{Name: "x", Shape: []int{0}}) }, "unexpected tensor x [0]"},
-		"shape":              {func(in tensors, _ object) tensors { find(in, "classifier.linear.bias").Shape = []int{1, 3}; return in }, "tensor classifier.linear.bias is F32 [1 3], expected F32 [3]"},
-		"infinite":           {set("classifier.linear.bias", 2, inf), "tensor classifier.linear.bias: [2] is -Inf, expected a finite number"},
-		"infinite in level":  {set("library/0/first_conv.bn/scale", 0, inf), "tensor library/0/first_conv.bn/scale: [0] is -Inf"},
+		"missing":           {drop("classifier.linear.bias"), "missing tensor classifier.linear.bias [3]"},
+		"missing level":     {drop("library/1/first_conv.bn/shift"), "missing tensor library/1/first_conv.bn/shift [8]"},
+		"unexpected":        {func(in tensors, _ object) tensors { return append(in, safetensors.Data{Name: "x", Shape: []int{0}}) }, "unexpected tensor x [0]"},
+		"shape":             {func(in tensors, _ object) tensors { find(in, "classifier.linear.bias").Shape = []int{1, 3}; return in }, "tensor classifier.linear.bias is F32 [1 3], expected F32 [3]"},
+		"infinite":          {set("classifier.linear.bias", 2, inf), "tensor classifier.linear.bias: [2] is -Inf, expected a finite number"},
+		"infinite in level": {set("library/0/first_conv.bn/scale", 0, inf), "tensor library/0/first_conv.bn/scale: [0] is -Inf"},
+		"infinite if folded": {func(in tensors, m object) tensors {
+			find(in, "first_conv.bn.running_var").F32[1] = 0
+			return set("first_conv.bn.weight", 1, 3e38)(in, m)
+		}, "batch normalisation first_conv.bn: channel 1 has scale +Inf and shift"},
 		"negative variance":  {set("first_conv.bn.running_var", 1, -2), "tensor first_conv.bn.running_var: [1] is -2"},
 		"version 2":          {meta(func(m object) { m["version"] = 2; m["space"] = "of the future" }), "metadata version is 2, expected 1 to 1; a newer dynofa may read it"},
 		"version 0":          {meta(func(m object) { delete(m, "version") }), "metadata version is 0, expected 1 to 1"},

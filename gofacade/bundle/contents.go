@@ -105,14 +105,30 @@ func FoldNorms(space *ofa.Space, n ofa.Subnet, tensor func(name string) []float3
 	return out
 }
 
+// checkFold says which of the supernet's own batch normalisations, whose tensors are finite, is not when it is folded.
+func checkFold(space *ofa.Space, tensor func(name string) []float32) error {
+	largest := space.Largest()
+	for i, a := range FoldNorms(space, largest, tensor) {
+		for ch := range a.Scale {
+			if !finite(a.Scale[ch]) || !finite(a.Shift[ch]) {
+				return fmt.Errorf("batch normalisation %s: channel %d has scale %v and shift %v, expected finite float32 values",
+					space.Norms(largest)[i].Name, ch, a.Scale[ch], a.Shift[ch])
+			}
+		}
+	}
+	return nil
+}
+
+// finite is false for an infinity or a NaN, whose exponents are all ones.
+func finite(x float32) bool { return math.Float32bits(x)&0x7f800000 != 0x7f800000 }
+
 // Tensor returns a tensor by canonical name, nil if the Contents lack it.
 func (c *Contents) Tensor(name string) []float32 { return c.Tensors[name] }
 
 // check says what is wrong with the numbers of a supernet tensor.
 func check(name string, v []float32) error {
 	for i, x := range v {
-		// An exponent of all ones is an infinity or a NaN.
-		if math.Float32bits(x)&0x7f800000 == 0x7f800000 {
+		if !finite(x) {
 			return fmt.Errorf("tensor %s: [%d] is %v, expected a finite number", name, i, x)
 		}
 	}

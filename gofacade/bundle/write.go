@@ -72,6 +72,9 @@ func encode(c *Contents) (tensors []safetensors.Data, meta string, err error) {
 			return nil, "", fmt.Errorf("unexpected tensor %s", name)
 		}
 	}
+	if err := checkFold(c.Space, c.Tensor); err != nil {
+		return nil, "", err
+	}
 	levels := slices.Clone(c.Levels)
 	for i := range levels {
 		l := &levels[i]

@@ -75,6 +75,30 @@ func TestOpenNamesTheFile(t *testing.T) {
 	require.ErrorContains(t, err, path)
 }
 
+// A small file that asks for hundreds of gigabytes: Go would end the process.
+func TestMemoryOfHostileBundles(t *testing.T) {
+	wide := &ofa.Space{
+		Family: "wide", Classes: 2, BNEps: 1e-5,
+		Stem:   ofa.Stem{Channels: 1 << 14, Stride: 1, Act: ofa.ReLU},
+		First:  ofa.First{Channels: 1, Stride: 1, Act: ofa.ReLU},
+		Stages: []ofa.Stage{{Channels: 1, Stride: 1, Act: ofa.ReLU, Depths: []int{1}}},
+		Head:   ofa.Head{Features: 1, Act: ofa.ReLU}, Kernels: []int{3}, Expands: []int{1}, Resolutions: []int{16, 2048},
+		Preprocess: ofa.ImageNet(),
+	}
+	m, err := dynofa.New(bundletest.Random(wide, 1), &dynofa.Config{Backend: "purego"})
+	require.NoError(t, err)
+	defer m.Close()
+	_, err = m.NewSession(nil)
+	require.ErrorContains(t, err, "images of 2048 x 2048 need memory for 206")
+	_, err = m.Calibrate(t.Context(), wide.Largest(), func(yield func([]float32, error) bool) {
+		yield(make([]float32, 2048*2048*3), nil)
+	})
+	require.ErrorContains(t, err, "images of 2048 x 2048 need memory for 206")
+	s, err := m.NewSession(&dynofa.Config{MaxResolution: 16})
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+}
+
 func TestClassify(t *testing.T) {
 	require.Equal(t, []int{2, 0}, dynofa.Classify([]float32{1, -1, 3, 1}, 2))
 	require.Equal(t, []int{0, 1}, dynofa.Classify([]float32{1, 1}, 5))

@@ -42,7 +42,7 @@ func TestNativeIsTheDefault(t *testing.T) {
 
 	t.Setenv("DYNOFA_ISA", "mmx")
 	_, err := dynofa.New(c, nil)
-	require.ErrorContains(t, err, "DYNOFA_ISA is no instruction set of this build")
+	require.ErrorContains(t, err, `DYNOFA_ISA is "mmx", expected an instruction set of this build: ref`)
 	for _, name := range []string{"native/mmx", "native/", "native/purego", "Native"} {
 		_, err = dynofa.New(c, &dynofa.Config{Backend: name})
 		require.ErrorContains(t, err, `no backend "`+name+`" in this build on this CPU, expected one of ["native/`)

@@ -52,9 +52,12 @@ func (m *goModel) newSession(c Config) (runner, error) {
 	if len(c.Affinity) > 0 {
 		return nil, errors.New("affinity with backend purego, whose goroutines are the scheduler's to place, expected none")
 	}
-	s := &goSession{model: m, session: m.model.NewSession(c.MaxThreads, c.MaxResolution)}
-	s.session.SetThreads(c.Threads)
-	return s, nil
+	s, err := m.model.NewSession(c.MaxThreads, c.MaxResolution)
+	if err != nil {
+		return nil, err
+	}
+	s.SetThreads(c.Threads)
+	return &goSession{model: m, session: s}, nil
 }
 
 type goSession struct {

@@ -20,7 +20,8 @@
  * Images are [height = r][width = r][3] floats, channels last and already preprocessed, r being the
  * resolution of the sub-network. Sizes of float buffers are given in floats. Nothing here exits,
  * prints, or touches signals. Apart from dynofa_model_open, which reads its file, and creation of
- * threads, no call has effects outside the objects it is given. */
+ * threads, no call has effects outside the objects it is given. After a fork between two runs, the
+ * child's sessions work on the calling thread alone. */
 #ifndef DYNOFA_H
 #define DYNOFA_H
 
@@ -46,8 +47,8 @@ extern "C" {
 /* The version of the library that is linked, in the form of DYNOFA_VERSION. Any thread. */
 DYNOFA_API uint32_t dynofa_version(void);
 
-/* What a call came to. Values are never reused; new ones may be added, so treat an unknown one as a
- * failure. */
+/* The result of a call. Values are never reused; new ones may be added, so treat an unknown one as
+ * a failure. */
 typedef enum dynofa_status {
     DYNOFA_OK = 0,
 
@@ -72,9 +73,10 @@ typedef enum dynofa_status {
 /* The name of a status, such as "DYNOFA_E_LEVEL", or "unknown status". A constant; any thread. */
 DYNOFA_API const char *dynofa_status_name(dynofa_status status);
 
-/* The sentence about the last failed call of this thread that had no session to keep it: open, new,
- * queries of a model, functions given a NULL session. Empty if there was none. It belongs to the
- * thread and stays until its next such failure. */
+/* What went wrong in the last failed call of this thread that had no session to keep the text:
+ * open, new, queries of a model, functions given a NULL session, and calls refused because another
+ * thread was using the session. Empty if there was none. It belongs to the thread and stays until
+ * its next such failure. */
 DYNOFA_API const char *dynofa_error(void);
 
 typedef struct dynofa_model dynofa_model;
@@ -200,26 +202,26 @@ DYNOFA_API const char *dynofa_model_kernel(const dynofa_model *model, uint32_t i
 DYNOFA_API dynofa_status dynofa_model_norm_floats(const dynofa_model *model,
                                                   const dynofa_subnet *subnet, size_t *floats);
 
-/* The bytes that a session with this config takes, threads' stacks and what lies on a device apart.
- * Any thread. Returns
- * DYNOFA_OK or E_ARGUMENT. */
+/* The bytes that a session with this config takes, without its threads' stacks and what lies on a
+ * device; SIZE_MAX if no size_t can hold it. Any thread. Returns DYNOFA_OK or E_ARGUMENT. */
 DYNOFA_API dynofa_status dynofa_session_bytes(const dynofa_model *model,
                                               const dynofa_config *config, size_t *bytes);
 
 /* Makes a session: one block of memory for any sub-network up to max_resolution, already touched,
  * and its threads. The last level that fits is selected, or nothing if none does. On success
  * *session is the caller's, to be freed with dynofa_session_free; else it is NULL and dynofa_error
- * has the sentence. On a device it also prepares every level that fits, for one image and for a
+ * says why. On a device it also prepares every level that fits, for one image and for a
  * batch. Any thread. Returns DYNOFA_OK, E_ARGUMENT, E_MEMORY, E_THREAD or E_DEVICE. */
 DYNOFA_API dynofa_status dynofa_session_new(dynofa_model *model, const dynofa_config *config,
                                             dynofa_session **session);
 
 /* Ends the session's threads, frees its memory and sets *session to NULL; NULL and *session == NULL
- * are fine. No run may be in progress. */
+ * are fine. Any thread, if no other uses the session. */
 DYNOFA_API void dynofa_session_free(dynofa_session **session);
 
-/* The sentence about the last failed call on this session; empty if there was none. It belongs to
- * the session and stays until its next failed call. */
+/* What went wrong in the last failed call on this session; empty if there was none. It belongs to
+ * the session and stays until its next failed call. Given NULL it is dynofa_error. One thread per
+ * session. */
 DYNOFA_API const char *dynofa_session_error(const dynofa_session *session);
 
 /* Selects a level of the library for the following runs: no allocation, no lock, no copy. One
@@ -259,7 +261,8 @@ DYNOFA_API dynofa_status dynofa_session_run(dynofa_session *session, const float
  * image_floats and logit_floats are those of all images. A device takes them in passes of
  * config.batch and one of what is left, and a pass of several images may sum in another order than
  * one of a single image: both are within 1e-5 of the largest logit of exact arithmetic, and need
- * not be equal. A failure ends it; what was written is that of the passes before. */
+ * not be equal. A failure ends it; what was written is that of the passes before. Thread rule and
+ * statuses are those of dynofa_session_run. */
 DYNOFA_API dynofa_status dynofa_session_run_batch(dynofa_session *session, size_t count,
                                                   const float *images, size_t image_floats,
                                                   float *logits, size_t logit_floats);
@@ -285,7 +288,8 @@ typedef struct dynofa_layer_time {
 } dynofa_layer_time;
 
 /* dynofa_session_run that also times its parts, in order, into times [capacity], the caller's.
- * *count is the number of parts; those past capacity are not written. Statuses as there. */
+ * *count is the number of parts; those past capacity are not written. Thread rule and statuses are
+ * those of dynofa_session_run; E_ARGUMENT also if times or count is NULL. */
 DYNOFA_API dynofa_status dynofa_session_run_timed(dynofa_session *session, const float *image,
                                                   size_t image_floats, float *logits,
                                                   size_t logit_floats, dynofa_layer_time *times,

@@ -231,10 +231,12 @@ static dynofa_status check_layout(const bundle *b, size_t body, failure *f) {
 
 /* Counts the tensors and finds the metadata. */
 static dynofa_status scan_header(json j, size_t *count, span *metadata, failure *f) {
-    bool first = true;
+    bool first = true, found = false;
     span key, value;
     *count = 0;
     *metadata = (span){NULL, 0};
+    if (j.at == j.end || *j.at != '{')
+        j.wrong = "{ as the first byte";
     json_open(&j, '{');
     while (json_key(&j, &first, &key)) {
         if (!span_is(key, "__metadata__")) {
@@ -242,14 +244,14 @@ static dynofa_status scan_header(json j, size_t *count, span *metadata, failure 
             ++*count;
             continue;
         }
+        if (found)
+            return fail(f, DYNOFA_E_FORMAT, "__metadata__ is there twice");
+        found = true;
         json_fields seen = {0};
         if (json_open(&j, '{'))
             while (json_field(&j, &seen, &key) && json_string(&j, &value))
-                if (span_is(key, "dynofa")) {
-                    if (metadata->at != NULL)
-                        return fail(f, DYNOFA_E_FORMAT, "__metadata__ is there twice");
+                if (span_is(key, "dynofa"))
                     *metadata = value;
-                }
     }
     if (!json_end(&j))
         return bad_header(&j, f);
@@ -267,8 +269,6 @@ static dynofa_status read_metadata(bundle *b, span escaped, failure *f) {
     if (b->text == NULL || b->space == NULL)
         return fail(f, DYNOFA_E_MEMORY, "no memory for %zu bytes of metadata", b->text_room);
     b->text_size = span_decode(escaped, b->text);
-    if (b->text_size == SIZE_MAX)
-        return fail(f, DYNOFA_E_FORMAT, "metadata: malformed escape in the text");
     json j = json_of(b->text, b->text_size), space_at = {0};
     bool has_space = false;
     json_fields seen = {0};

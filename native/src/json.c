@@ -92,18 +92,51 @@ bool json_item(json *j, bool *first) {
     return next(j, first, ']');
 }
 
+static bool hex4(const char *p, const char *end, unsigned *out) {
+    if (end - p < 4)
+        return false;
+    *out = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = p[i];
+        unsigned d = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
+                     : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
+                     : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
+                                            : 16;
+        if (d > 15)
+            return false;
+        *out = *out * 16 + d;
+    }
+    return true;
+}
+
+static const char escapes[] = "\"\\/bfnrt";
+
+/* The last character of an escape that begins with the backslash at p, NULL if it is malformed. */
+static const char *escape_end(const char *p, const char *end) {
+    unsigned code;
+    if (++p == end || *p == '\0')
+        return NULL;
+    if (*p == 'u')
+        return hex4(p + 1, end, &code) ? p + 4 : NULL;
+    return strchr(escapes, *p) != NULL ? p : NULL;
+}
+
 bool json_string(json *j, span *out) {
     if (j->wrong != NULL)
         return false;
     if (peek(j) != '"')
         return wrong(j, "a string");
     const char *p = j->at + 1;
-    while (p < j->end && *p != '"') {
+    for (; p < j->end && *p != '"'; p++) {
         if ((unsigned char)*p < 0x20)
             return wrong(j, "a string without control characters");
-        p += *p == '\\' ? 2 : 1;
+        if (*p == '\\') {
+            p = escape_end(p, j->end);
+            if (p == NULL)
+                return wrong(j, "a string without malformed escapes");
+        }
     }
-    if (p >= j->end)
+    if (p == j->end)
         return wrong(j, "the end of a string");
     *out = (span){j->at + 1, (size_t)(p - j->at - 1)};
     j->at = p + 1;
@@ -259,23 +292,6 @@ bool span_is(span s, const char *text) {
     return s.size == strlen(text) && memcmp(s.at, text, s.size) == 0;
 }
 
-static bool hex4(const char *p, const char *end, unsigned *out) {
-    if (end - p < 4)
-        return false;
-    *out = 0;
-    for (int i = 0; i < 4; i++) {
-        char c = p[i];
-        unsigned d = c >= '0' && c <= '9'   ? (unsigned)(c - '0')
-                     : c >= 'a' && c <= 'f' ? (unsigned)(c - 'a') + 10
-                     : c >= 'A' && c <= 'F' ? (unsigned)(c - 'A') + 10
-                                            : 16;
-        if (d > 15)
-            return false;
-        *out = *out * 16 + d;
-    }
-    return true;
-}
-
 /* An escape \uXXXX is six bytes and at most three of UTF-8, so the result never grows. */
 static size_t put_utf8(char *out, unsigned c) {
     if (c < 0x80) {
@@ -294,27 +310,20 @@ static size_t put_utf8(char *out, unsigned c) {
 }
 
 size_t span_decode(span s, char *out) {
-    static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
+    static const char to[] = "\"\\/\b\f\n\r\t";
     const char *end = s.at + s.size;
     size_t n = 0;
     for (const char *p = s.at; p < end; p++) {
+        unsigned code;
         if (*p != '\\') {
             out[n++] = *p;
-            continue;
-        }
-        if (++p == end)
-            return SIZE_MAX;
-        unsigned code;
-        const char *simple = *p == '\0' ? NULL : strchr(from, *p);
-        if (simple != NULL) {
-            out[n++] = to[simple - from];
-        } else if (*p == 'u' && hex4(p + 1, end, &code)) {
+        } else if (*++p != 'u') {
+            out[n++] = to[strchr(escapes, *p) - escapes];
+        } else if (hex4(p + 1, end, &code)) {
             /* Halves of surrogate pairs come out as three bytes each: labels and notes are not
              * looked at, and no key has one. */
             n += put_utf8(out + n, code);
             p += 4;
-        } else {
-            return SIZE_MAX;
         }
     }
     return n;

@@ -5,7 +5,7 @@
 
 #include "internal.h"
 
-/* Text between quotes as it stands in the file, escapes and all. */
+/* Text between quotes as it stands in the file, with its escapes, which are well-formed. */
 typedef struct span {
     const char *at;
     size_t size;
@@ -45,8 +45,7 @@ bool json_end(json *j);  /* only white space and zero bytes are left */
 
 bool span_is(span s, const char *text);
 
-/* Turns the escapes of a string into UTF-8; out has room for s.size bytes. Returns the length, or
- * SIZE_MAX if an escape is malformed. */
+/* Turns the escapes of a string into UTF-8; out has room for s.size bytes. Returns the length. */
 size_t span_decode(span s, char *out);
 
 #endif

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backend.h"
@@ -316,6 +317,18 @@ static dynofa_status no_memory(failure *f, const char *what, size_t bytes) {
     return fail(f, DYNOFA_E_MEMORY, "no memory for %s, %zu bytes", what, bytes);
 }
 
+static dynofa_status no_isa(const char *isa, failure *f) {
+    const char *field = isa != NULL ? "config.isa" : "DYNOFA_ISA";
+    const char *value = isa != NULL ? isa : getenv(field);
+    char names[80] = "";
+    dynk_isa of;
+    for (size_t i = 0, n = 0; n < sizeof names && dynk_isa_at(i, &of); i++)
+        n += (size_t)snprintf(names + n, sizeof names - n, " %s", of.name);
+    return fail(f, DYNOFA_E_ARGUMENT,
+                "%s is \"%.40s\", expected an instruction set of this build:%s", field,
+                value != NULL ? value : "", names);
+}
+
 static dynofa_status build(dynofa_model *m, bundle *b, workspace *ws, failure *f) {
     loader l = {.m = m, .b = b, .f = f};
     carver count = {0}, c = {0};
@@ -384,9 +397,7 @@ static dynofa_status open_source(source from, const dynofa_config *settings, dyn
     atomic_init(&m->holders, 1);
     dynofa_status status = DYNOFA_OK;
     if (!dynk_table_fill(&m->table, settings->isa))
-        status = fail(f, DYNOFA_E_ARGUMENT,
-                      "%s is no instruction set of this build, expected ref, avx2, avx512 or neon",
-                      settings->isa != NULL ? settings->isa : "DYNOFA_ISA");
+        status = no_isa(settings->isa, f);
     uint32_t device = 0;
     if (status == DYNOFA_OK)
         status = backend_find(settings->backend, &m->backend, &device, f);

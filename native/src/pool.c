@@ -5,11 +5,11 @@
 #include <sched.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifdef __linux__
 #include <linux/futex.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 #endif
 
 /* About 50 us: longer than the parts of a run, so that a sleep means a run that is over or a core
@@ -164,6 +164,7 @@ static int pin(pthread_t thread, uint64_t mask, uint32_t i) {
 dynofa_status pool_start(pool *p, uint32_t threads, uint64_t affinity, failure *f) {
     atomic_store(&p->threads, 1);
     atomic_store(&p->caller_cpu, -1);
+    p->process = getpid();
     for (uint32_t i = 1; i < threads; i++) {
         worker *w = &p->worker[i - 1];
         w->owner = p;
@@ -187,7 +188,7 @@ void pool_stop(pool *p) {
     atomic_store(&p->end, true);
     pool_set_threads(p, p->started + 2); /* another number, so that nobody goes on sleeping on it */
     announce(p);
-    for (uint32_t i = 0; i < p->started; i++)
+    for (uint32_t i = 0; i < p->started && p->process == getpid(); i++)
         pthread_join(p->worker[i].thread, NULL);
     p->started = 0;
 }

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #include "internal.h"
 
@@ -26,6 +27,7 @@ typedef struct worker {
 struct pool {
     worker *worker; /* [started], those of threads 1 to started */
     uint32_t started;
+    pid_t process; /* that has the threads: the child of a fork has none */
     /* The step in hand. It stands still while any of its tiles is out. */
     pool_tile tile;
     void *argument;

@@ -1,10 +1,14 @@
 /* The interface: statuses, failing and counted allocations, several sessions at once, and bundles
  * that lie. api_test BUNDLE, as tests/fixture writes it: the largest network is level 0. */
+#define _DEFAULT_SOURCE /* alarm, fork */
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "dynofa.h"
 #include "test.h"
@@ -104,7 +108,8 @@ static void test_statuses(const bytes *file, float *image, float *logits) {
     dynofa_config_init(&config);
     config.isa = "abacus";
     CHECK_IS(dynofa_model_open_memory(file->at, file->size, &config, &m), DYNOFA_E_ARGUMENT);
-    CHECK(strstr(dynofa_error(), "abacus") != NULL);
+    CHECK(strstr(dynofa_error(), "config.isa is \"abacus\", expected an instruction set of this "
+                                 "build: ref") != NULL);
     dynofa_config_init(&config);
     config.struct_size = 0;
     CHECK_IS(dynofa_model_open_memory(file->at, file->size, &config, &m), DYNOFA_E_ARGUMENT);
@@ -266,6 +271,36 @@ static void test_sessions(const bytes *file, float *image) {
     dynofa_model_free(&m);
 }
 
+/* The child has the memory of a session and none of its threads. */
+static void test_fork(const bytes *file, float *image, float *logits) {
+    dynofa_model *m = NULL;
+    dynofa_session *s = NULL;
+    dynofa_model_info info = {.struct_size = sizeof info};
+    dynofa_config config;
+    dynofa_config_init(&config);
+    config.threads = 4;
+    CHECK_OK(dynofa_model_open_memory(file->at, file->size, NULL, &m));
+    CHECK_OK(dynofa_model_describe(m, &info));
+    CHECK_OK(dynofa_session_new(m, &config, &s));
+    run_once(s, image, logits, info.classes);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        float *again = malloc(info.classes * sizeof *again);
+        alarm(60); /* rather than wait for ever */
+        run_once(s, image, again, info.classes);
+        CHECK(memcmp(again, logits, info.classes * sizeof *again) == 0);
+        dynofa_session_free(&s);
+        dynofa_model_free(&m);
+        _exit(test_result());
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    run_once(s, image, logits, info.classes);
+    dynofa_session_free(&s);
+    dynofa_model_free(&m);
+}
+
 /* ---- Bundles that lie -------------------------------------------------------------------------*/
 
 /* Opens a copy that ends where its allocation does, so that a sanitizer sees a read past it. */
@@ -345,6 +380,7 @@ int main(int argc, char **argv) {
     test_statuses(&file, image, logits);
     test_allocations(&file, image, logits);
     test_sessions(&file, image);
+    test_fork(&file, image, logits);
     test_hostile(&file);
     free(file.at);
     return test_result();

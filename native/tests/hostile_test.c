@@ -181,6 +181,10 @@ static const struct edit {
      SAYS("header at byte", "expected no key twice")},
     {false, "\"__metadata__\":{", "\"__metadata__\":{\"dynofa\":\"{}\"},\"__metadata__\":{",
      DYNOFA_E_FORMAT, SAYS("__metadata__ is there twice")},
+    {false, "\"__metadata__\":{", "\"__metadata__\":{},\"__metadata__\":{", DYNOFA_E_FORMAT,
+     SAYS("__metadata__ is there twice")},
+    {false, "{\"__metadata__\"", " {\"__metadata__\"", DYNOFA_E_FORMAT,
+     SAYS("header at byte 8", "expected { as the first byte")},
     {false, "\"__metadata__\":{", "\"__metadata__\":{\"dynofa\":\"{}\",", DYNOFA_E_FORMAT,
      SAYS("header at byte", "expected no key twice")},
     {false, "\"__metadata__\":{", "\"__metadata__\":{\"n\":7,", DYNOFA_E_FORMAT,
@@ -199,8 +203,10 @@ static const struct edit {
     {true, "\"space\":", "\"spice\":", DYNOFA_E_FORMAT, SAYS("metadata: no space")},
     {true, "\"version\":1,", "\"version\":1 ", DYNOFA_E_FORMAT,
      SAYS("metadata at byte", "expected a comma or }")},
-    {false, "\"none: random", "\"none: \\\\u12G4", DYNOFA_OK, SAYS("")}, /* nobody reads it */
-    {false, "none: random", "none: \\u12G4", DYNOFA_E_FORMAT, SAYS("metadata: malformed escape")},
+    {false, "none: random", "none: \\u12G4", DYNOFA_E_FORMAT,
+     SAYS("header at byte", "expected a string without malformed escapes")},
+    {false, "none: random", "none: \\\\u12G4", DYNOFA_E_FORMAT,
+     SAYS("metadata at byte", "expected a string without malformed escapes")},
     /* The space */
     {true, "\"classes\":2", "\"classes\":3", DYNOFA_E_FORMAT,
      SAYS("classifier.linear.weight is F32 [2 2]", "expected F32 [3 2]")},

@@ -102,7 +102,11 @@ type calibrator struct {
 // batch passes count images through the plan side by side and returns the statistics of each normalisation.
 func (c *calibrator) batch(ctx context.Context, images []float32, count int) ([]Statistics, error) {
 	for len(c.frames) < count {
-		c.frames = append(c.frames, newFrame[float64](c.space, c.plan.Subnet.Resolution))
+		f, err := newFrame[float64](c.space, c.plan.Subnet.Resolution)
+		if err != nil {
+			return nil, err
+		}
+		c.frames = append(c.frames, f)
 		c.scratch = append(c.scratch, make([]float64, scratchSize(c.space)))
 	}
 	for i := range count {

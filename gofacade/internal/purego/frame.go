@@ -1,6 +1,10 @@
 package purego
 
-import "github.com/dynofa/dynofa/gofacade/ofa"
+import (
+	"fmt"
+
+	"github.com/dynofa/dynofa/gofacade/ofa"
+)
 
 // frame is the memory that one image passes through.
 type frame[T float] struct {
@@ -12,9 +16,13 @@ type frame[T float] struct {
 	gate  []T // [channels]
 }
 
+// maxValues bounds a frame: 4 GiB of float32, four times OFA-MobileNetV3 1.2 at 2048 pixels. A file of 3 MB can
+// describe wider maps, and Go ends the process where memory cannot be had.
+const maxValues = 1 << 30
+
 // newFrame sizes a frame for every Subnet of the Space up to a resolution: the largest one needs most of
-// everything.
-func newFrame[T float](s *ofa.Space, resolution int) *frame[T] {
+// everything. More than maxValues are an error.
+func newFrame[T float](s *ofa.Space, resolution int) (*frame[T], error) {
 	n := s.Largest()
 	n.Resolution = resolution
 	f := &frame[T]{}
@@ -39,11 +47,18 @@ func newFrame[T float](s *ofa.Space, resolution int) *frame[T] {
 	wide := max(s.Head.Expand, s.Head.Features)
 	size[expanded] = max(size[expanded], last*last*wide)
 	size[vector], size[features], size[logits] = wide, s.Head.Features, s.Classes
+	all := sums + tight + 2*channels
+	for _, n := range size {
+		all += n
+	}
+	if all > maxValues {
+		return nil, fmt.Errorf("images of %d x %d need memory for %d values, expected at most %d", resolution, resolution, all, maxValues)
+	}
 	for i := range f.buf {
 		f.buf[i] = make([]T, size[i])
 	}
 	f.sums, f.mean, f.tight, f.gate = make([]T, sums), make([]T, channels), make([]T, tight), make([]T, channels)
-	return f
+	return f, nil
 }
 
 // scratchSize is the number of values that conv needs beside the frame, for any Subnet of the Space.

@@ -41,6 +41,12 @@ func randomImage(rng *rand.Rand, r int) []float32 {
 	return image
 }
 
+func newSession(t testing.TB, m *Model, threads, resolution int) *Session {
+	s, err := m.NewSession(threads, resolution)
+	require.NoError(t, err)
+	return s
+}
+
 // worst is max|got-want| / max|want|.
 func worst(got []float32, want []float64) float64 {
 	var diff, largest float64
@@ -64,7 +70,7 @@ func TestRunEqualsReference(t *testing.T) {
 			}
 			var sessions []*Session
 			for threads := 1; threads <= 3; threads++ {
-				session := m.NewSession(threads, largest)
+				session := newSession(t, m, threads, largest)
 				defer session.Close()
 				sessions = append(sessions, session)
 			}
@@ -100,7 +106,7 @@ func TestPlanUsesTheGivenNorms(t *testing.T) {
 	bundletest.AddLevel(c, s.Sample(rng))
 	level := c.Levels[0]
 	m := New(s, c.Tensor)
-	session := m.NewSession(1, s.MaxResolution())
+	session := newSession(t, m, 1, s.MaxResolution())
 	defer session.Close()
 	image := randomImage(rng, level.Subnet.Resolution)
 	want := reference.Forward(s, level.Subnet, c.Tensor, level.Norms, image)
@@ -113,7 +119,7 @@ func TestPlanUsesTheGivenNorms(t *testing.T) {
 func TestRunStopsBetweenSteps(t *testing.T) {
 	s := spaces()["odd"]
 	m := New(s, bundletest.Random(s, 1).Tensor)
-	session := m.NewSession(2, s.MaxResolution())
+	session := newSession(t, m, 2, s.MaxResolution())
 	defer session.Close()
 	session.Use(m.Plan(s.Largest(), nil))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -126,7 +132,7 @@ func TestRunAllocatesNothing(t *testing.T) {
 	s.Resolutions = []int{40, 80} // maps of more than one tile, steps that wake other goroutines
 	m := New(s, bundletest.Random(s, 1).Tensor)
 	for threads := 1; threads <= 2; threads++ {
-		session := m.NewSession(threads, 80)
+		session := newSession(t, m, threads, 80)
 		defer session.Close()
 		small := m.Plan(s.Smallest(), nil)
 		large := m.Plan(s.Largest(), nil)
@@ -260,7 +266,7 @@ func BenchmarkRun(b *testing.B) {
 	for name, n := range map[string]ofa.Subnet{"smallest": s.Uniform(3, 3, 2, 160), "largest": s.Largest()} {
 		for _, threads := range []int{1, 2} {
 			b.Run(fmt.Sprintf("subnet=%s/threads=%d", name, threads), func(b *testing.B) {
-				session := m.NewSession(threads, n.Resolution)
+				session := newSession(b, m, threads, n.Resolution)
 				defer session.Close()
 				session.Use(m.Plan(n, nil))
 				image := randomImage(rand.New(rand.NewPCG(1, 1)), n.Resolution)

@@ -26,9 +26,14 @@ type Session struct {
 }
 
 // NewSession makes a session whose arena holds every Subnet up to the given resolution. It starts threads-1
-// goroutines, which Close ends; all of them take part until SetThreads says otherwise.
-func (m *Model) NewSession(threads, resolution int) *Session {
-	s := &Session{gemm: m.w.gemm, threads: threads, frame: newFrame[float32](m.space, resolution)}
+// goroutines, which Close ends; all of them take part until SetThreads says otherwise. An arena beyond 4 GiB is an
+// error.
+func (m *Model) NewSession(threads, resolution int) (*Session, error) {
+	f, err := newFrame[float32](m.space, resolution)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{gemm: m.w.gemm, threads: threads, frame: f}
 	for i := range threads {
 		s.scratch = append(s.scratch, make([]float32, scratchSize(m.space)))
 		if i > 0 {
@@ -42,7 +47,7 @@ func (m *Model) NewSession(threads, resolution int) *Session {
 			}()
 		}
 	}
-	return s
+	return s, nil
 }
 
 // Close ends the session's goroutines. The session must not be used again.
