@@ -22,7 +22,8 @@ import (
 type Entry struct {
 	Format   string             `json:"format"`
 	Version  int                `json:"version"`
-	Time     time.Time          `json:"time"`
+	Time     time.Time          `json:"time"`             // of the first result
+	Others   []time.Time        `json:"others,omitempty"` // of the further ones
 	Revision string             `json:"revision"`
 	MS       map[string]float64 `json:"ms,omitempty"`       // rows by name: lower decile of the latency
 	Governed map[string]float64 `json:"governed,omitempty"` // rows by name: mean of a governor's runs, in the unit of their quantity
@@ -118,15 +119,19 @@ func (h *History) add(e Entry) error {
 	return err
 }
 
+// has tells whether the result of that time is in the entry.
+func (e *Entry) has(t time.Time) bool {
+	return e.Accepted == "" && (e.Time.Equal(t) || slices.ContainsFunc(e.Others, t.Equal))
+}
+
 // Add appends what results say of a revision, at least one: of each time the median of them, of a governor's quantities
-// the mean. A result that was added before counts only once and is refused: one with the time of an entry, which is that
-// of the first of its results, or two equal ones.
+// the mean. A result that was added before counts only once and is refused: one with a time of an entry, or two equal ones.
 func (h *History) Add(revision string, results ...*harness.Result) error {
 	for i, r := range results {
 		for _, e := range h.Entries {
-			if e.Accepted == "" && e.Time.Equal(r.Environment.Time) {
+			if e.has(r.Environment.Time) {
 				return fmt.Errorf("%s has the result of %s already, as revision %q, expected one that is not in it",
-					h.path, e.Time.Format(time.RFC3339), e.Revision)
+					h.path, r.Environment.Time.Format(time.RFC3339), e.Revision)
 			}
 		}
 		if slices.ContainsFunc(results[:i], func(other *harness.Result) bool { return reflect.DeepEqual(other, r) }) {
@@ -134,6 +139,9 @@ func (h *History) Add(revision string, results ...*harness.Result) error {
 		}
 	}
 	e := Entry{Time: results[0].Environment.Time, Revision: revision, MS: map[string]float64{}, Governed: map[string]float64{}}
+	for _, r := range results[1:] {
+		e.Others = append(e.Others, r.Environment.Time)
+	}
 	times, quantities := map[string][]float64{}, map[string][]float64{}
 	for _, r := range results {
 		for i := range r.Rows {

@@ -77,13 +77,14 @@ func TestHistoryTakesAResultOnce(t *testing.T) {
 			Rows: []harness.Measured{{Row: harness.Row{Scenario: harness.SingleStream}, Chunks: []harness.Chunk{{NS: []int64{ns}}}}}}
 	}
 	require.ErrorContains(t, h.Add("a", result(1, 5), result(1, 5)), "the result of 1970-01-01T00:00:01Z twice, expected results of different processes")
-	require.NoError(t, h.Add("a", result(1, 5), result(1, 6)), "two processes that began in the same second")
+	require.NoError(t, h.Add("a", result(1, 5), result(1, 6), result(4, 7)), "two processes that began in the same second")
 	require.NoError(t, h.Accept("a", "fine", time.Unix(2, 0)))
 	h, err = OpenHistory(folder, "m")
 	require.NoError(t, err)
 	for _, again := range [][]*harness.Result{{result(1, 5)}, {result(3, 5), result(1, 5)}} {
 		require.ErrorContains(t, h.Add("b", again...), `has the result of 1970-01-01T00:00:01Z already, as revision "a"`)
 	}
+	require.ErrorContains(t, h.Add("b", result(4, 7)), `has the result of 1970-01-01T00:00:04Z already, as revision "a"`)
 	require.NoError(t, h.Add("b", result(2, 5)), "the time of an acceptance is no result's")
 	require.Len(t, h.Entries, 3)
 }

@@ -35,7 +35,7 @@ func (v Verdict) mark() string {
 func (c *Comparison) Print(out io.Writer) {
 	fmt.Fprintf(out, "A  %s\nB  %s\n", c.A, c.B)
 	if c.Backend != "" {
-		fmt.Fprintf(out, "%s, %d threads; %.0f s\n", c.Backend, c.Threads, c.Seconds)
+		fmt.Fprintf(out, "%s, threads %d; %.0f s\n", c.Backend, c.Threads, c.Seconds)
 	}
 	if len(c.Rows) > 0 {
 		c.printRows(out)

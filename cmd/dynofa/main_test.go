@@ -66,7 +66,7 @@ func within(backend string) float64 {
 	return 1e-5
 }
 
-func rounds11(backend string) bool { return strings.HasPrefix(backend, "cuda/") }
+func rounds11(backend string) bool { return dynofa.SignificantBits(backend) == 11 }
 
 func TestVerifyAgainstReference(t *testing.T) {
 	if testing.Short() {

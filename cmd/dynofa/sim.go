@@ -20,7 +20,7 @@ import (
 type simCmd struct {
 	Scenarios []string `arg:"" optional:"" help:"Scenario files, or traces recorded by dynofa govern or demo, replayed without their sensors; default: the suite G0 to G15." placeholder:"SCENARIO.json"`
 	Policy    []string `help:"Policy to play; may be repeated; default: all: ${policies}." placeholder:"NAME" xor:"policies"`
-	Seeds     int      `help:"Runs of each policy in each scenario, with noise of their own." default:"30"`
+	Seeds     int      `help:"Runs of each policy in each scenario, with noise of their own; --plot draws the first." default:"30"`
 	Bundle    string   `help:"Take the levels from a bundle's record, scaled so that the slowest takes as long as the scenario's." placeholder:"M.dofa"`
 	Ablation  bool     `help:"Play the project's policy with each of its mechanisms switched off in turn." xor:"what,policies"`
 	Plot      string   `help:"Draw the first seed's run of one policy in one scenario." placeholder:"FILE.svg|FILE.png" xor:"what,file"`

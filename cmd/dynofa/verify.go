@@ -9,7 +9,6 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
@@ -137,10 +136,11 @@ func (c *verifyCmd) Run(e *env) (err error) {
 
 // rounding is what an error says of engines that differ by more, by their design.
 func rounding(backend string) string {
-	if !strings.HasPrefix(backend, "cuda/") {
+	bits := dynofa.SignificantBits(backend)
+	if bits == 24 {
 		return ""
 	}
-	return fmt.Sprintf("; %s rounds factors to 11 bits: --tolerance 1e-2 allows for that, cuda/README.md has why", backend)
+	return fmt.Sprintf("; %s rounds factors to %d bits: --tolerance 1e-2 allows for that, cuda/README.md has why", backend, bits)
 }
 
 type verifier struct {

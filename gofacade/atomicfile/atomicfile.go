@@ -22,7 +22,7 @@ func Replace(path string, fill func(io.Writer) error) error {
 	old, err := os.Stat(path)
 	switch {
 	case err == nil && !old.Mode().IsRegular():
-		return errors.New("there is something there that is not a regular file")
+		return &fs.PathError{Op: "replace", Path: path, Err: errors.New("not a regular file")}
 	case err == nil:
 		mode = old.Mode().Perm()
 	case !errors.Is(err, fs.ErrNotExist):

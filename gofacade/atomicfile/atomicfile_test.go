@@ -16,4 +16,8 @@ func TestErrorsNameTheFile(t *testing.T) {
 	err := atomicfile.Replace(path, func(io.Writer) error { return nil })
 	require.ErrorIs(t, err, fs.ErrNotExist)
 	require.EqualError(t, err, "open "+path+": no such file or directory")
+
+	dir := t.TempDir()
+	err = atomicfile.Replace(dir, func(io.Writer) error { return nil })
+	require.EqualError(t, err, "replace "+dir+": not a regular file")
 }

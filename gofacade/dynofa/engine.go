@@ -101,6 +101,15 @@ func CheckBackend(backend string) error {
 	return err
 }
 
+// SignificantBits is how many bits of their factors a backend's pointwise convolutions keep: float32's 24, or 11 with the
+// tensor cores of "cuda/tf32" and "cuda/fp16". Any goroutine may call it.
+func SignificantBits(backend string) int {
+	if strings.HasPrefix(backend, cuda+"/") {
+		return 11
+	}
+	return 24
+}
+
 func onCUDA(backend string) bool {
 	return backend == cuda || strings.HasPrefix(backend, cuda+":") || strings.HasPrefix(backend, cuda+"/")
 }

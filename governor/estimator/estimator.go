@@ -46,14 +46,14 @@ const (
 	usualJump      = 0.33                   // logarithm of the slowdown that it leads to: another load takes its share
 	much           = 0.2                    // logarithm of a slowdown that is a load
 	noError        = 0.7                    // the same, that is more than a profile can be wrong by: twice
-	share          = 0.4                    // logarithm of 1.5: a slowdown by another process on a CPU, which takes half of it, and noise
+	sharedCPU      = 0.4                    // logarithm of 1.5: a slowdown by another process on a CPU, which takes half of it, and noise
 	worthDoubting  = 0.2                    // chance of a slower machine from which on one outlier is acted upon
 )
 
 // track follows the base of one kind of processor.
 type track struct {
+	width
 	base, variance float64
-	scale          float64 // deviation of the noise
 	high, low      cusum
 	outliers       int     // in a row, of one sign
 	side           float64 // their sign
@@ -61,7 +61,6 @@ type track struct {
 	firstOption    int
 	guessed        bool    // and taken for an error of the profile
 	firstRun       bool    // it was the first inference after a switch
-	rate           float64 // share of lone outliers
 	jump           float64 // what the base jumped by at the last unexplained jump, still unexplained
 	jumped         time.Duration
 	seen           int     // inferences
@@ -96,7 +95,7 @@ func (o odds) step() float64 { return o.steps / (o.steps + o.spikes) }
 
 // oddsOf are those of a track's outlier. No sensor announces that another process takes its share of a CPU.
 func (e *Estimator) oddsOf(t *track) *odds {
-	if t == &e.tracks[cpus] && t.first > share {
+	if t == &e.tracks[cpus] && t.first > sharedCPU {
 		return &e.odds[0]
 	}
 	return &e.odds[e.watch.index()]
@@ -154,7 +153,7 @@ func New(p *governor.Profile, c *Config) *Estimator {
 	for i := range e.tracks {
 		e.away[i].patience = patience
 		seenAt := max(0, slices.IndexFunc(p.Configurations, func(c governor.Configuration) bool { return kind(c) == i }))
-		e.tracks[i] = track{seenAt: seenAt, scale: startDeviation, variance: profileDoubt, rate: 0.01, jumped: math.MinInt64 / 2, suspect: -1, option: -1}
+		e.tracks[i] = track{width: width{startDeviation, 0.01}, seenAt: seenAt, variance: profileDoubt, jumped: math.MinInt64 / 2, suspect: -1, option: -1}
 	}
 	// Nobody knows at first whether an outlier lasts. Without sensors one is taken seriously until a few have not
 	// lasted; where sensors watch and saw nothing, it is the other way round.

@@ -7,12 +7,17 @@ import "github.com/dynofa/dynofa/governor"
 type regime struct {
 	noise   *governor.Residual
 	scatter scatter
-	scale   float64 // of the track
-	rate    float64
+	width   // the track's when the regime was left
 	known   bool
 	seen    float64 // inferences
 	jumps   float64 // upwards
 	jumped  float64 // sum of the logarithms of the slowdowns that they led to
+}
+
+// width is how wide the noise of one kind of processor is.
+type width struct {
+	scale float64 // its deviation
+	rate  float64 // share of lone outliers
 }
 
 const (
@@ -23,13 +28,13 @@ const (
 // enter changes the regime. A load that has not been seen before is taken to have the noise of the calm.
 func (e *Estimator) enter(t *track, regime int) {
 	from, to := &e.regimes[e.regime], &e.regimes[regime]
-	from.scale, from.rate = t.scale, t.rate
+	from.width = t.width
 	if !to.known {
 		to.known = true
 		to.noise.Restart(from.noise, startWorth)
-		to.scatter, to.scale, to.rate = from.scatter, from.scale, from.rate
+		to.scatter, to.width = from.scatter, from.width
 	}
-	t.scale, t.rate = to.scale, to.rate
+	t.width = to.width
 	e.regime = regime
 	if e.estimate.Residual != nil {
 		e.estimate.Residual = to.noise

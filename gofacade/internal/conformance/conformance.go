@@ -8,7 +8,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,7 +34,7 @@ func tolerance(backend string) float64 {
 }
 
 // rounds11 says whether pointwise convolutions round their factors to 11 bits.
-func rounds11(backend string) bool { return strings.HasPrefix(backend, "cuda/") }
+func rounds11(backend string) bool { return dynofa.SignificantBits(backend) == 11 }
 
 // Run checks a backend.
 func Run(t *testing.T, backend string) {

@@ -220,7 +220,7 @@ func free(dir string, id identity) error {
 	}
 	p := t.Profile()
 	if p.Bundle != id.Bundle || p.Backend != id.Backend || p.Device != id.Device || p.Threads != id.Threads || !slices.Equal(t.Resolutions(), id.Resolutions) {
-		return fmt.Errorf("%s holds a table of %.40s%s, %d threads, resolutions %v, bundle %.12s; expected an empty directory or one of %s%s, %d threads, resolutions %v, bundle %.12s",
+		return fmt.Errorf("%s holds a table of %.40s%s, threads %d, resolutions %v, bundle %.12s; expected an empty directory or one of %s%s, threads %d, resolutions %v, bundle %.12s",
 			dir, p.Backend, on(p.Device), p.Threads, t.Resolutions(), p.Bundle, id.Backend, on(id.Device), id.Threads, id.Resolutions, id.Bundle)
 	}
 	return nil

@@ -318,11 +318,11 @@ func TestKilledRunGoesOn(t *testing.T) {
 	o = again.options(dir)
 	o.Backend = "real"
 	_, err = Run(t.Context(), o)
-	require.ErrorContains(t, err, "holds a table of simulated, 1 threads")
+	require.ErrorContains(t, err, "holds a table of simulated, threads 1")
 	o = again.options(dir)
 	o.Device = "card"
 	_, err = Run(t.Context(), o)
-	require.ErrorContains(t, err, "holds a table of simulated, 1 threads")
+	require.ErrorContains(t, err, "holds a table of simulated, threads 1")
 	o.Dir = filepath.Join(dir, "other")
 	require.NoError(t, os.Mkdir(o.Dir, 0o700))
 	require.NoError(t, os.WriteFile(filepath.Join(o.Dir, "160_lookup_table.json"), []byte(`{"a": {"mean": 1}}`), 0o600))
