@@ -66,6 +66,7 @@ func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, s
 		loads.cores = loads.cores[n-1:]
 	}
 	defer loads.stop()
+	l.watch.run(p.Name)
 	start := time.Now()
 	clock := func() time.Duration { return time.Since(start) }
 	player, err := l.player(p, clock, int(length/l.constraints.Deadline)+2)
@@ -87,7 +88,7 @@ func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, s
 			return nil, err
 		}
 		if loads.any() != was {
-			l.watch.load(!was)
+			l.watch.load(begin, !was)
 		}
 		begin = clock()
 		f, err := player.step(ctx, loads.any())

@@ -11,9 +11,9 @@
  *   }
  *   dynofa_governor_free(&g);
  *
- * Next and Observe of one governor are called in turn, by one thread at a time; other calls by any.
- * The library holds a Go runtime: it starts threads of its own at load and installs signal handlers
- * where the program has none. */
+ * next, next_within and observe of one governor are called by one thread at a time; the other calls
+ * by any. The library holds a Go runtime, with threads and signal handlers of its own: what that
+ * means for signals, fork and dlclose is in the README. */
 #ifndef DYNOFA_GOVERNOR_H
 #define DYNOFA_GOVERNOR_H
 
@@ -53,14 +53,26 @@ typedef struct {
     uint32_t sensors;    /* 1: read this machine's sensors in the background */
 } dynofa_governor_config;
 
+/* What one of several models on a device asks of it. */
+typedef struct {
+    dynofa_governor governor;
+    double period_ms; /* between its inferences; 0 for its deadline */
+    int32_t priority; /* higher goes first */
+} dynofa_governor_claim;
+
 #ifndef DYNOFA_GOVERNOR_TYPES_ONLY /* the library's own source gets them from Go */
 
-/* Makes a governor. On an error, *out is 0 and error, of so many bytes, holds a sentence. */
+/* Makes a governor. On an error it returns DYNOFA_GOVERNOR_E_ARGUMENT, *out is 0, and error holds a
+ * sentence, cut to error_size bytes with its NUL. error may be NULL, here and below. */
 int32_t dynofa_governor_new(const dynofa_governor_config *config, dynofa_governor *out, char *error,
                             size_t error_size);
 
 /* The level to run now, or DYNOFA_GOVERNOR_E_HANDLE. Allocates nothing. */
 int32_t dynofa_governor_next(dynofa_governor g);
+
+/* The same for a frame that has waited: left_ms is what remains until its answer is late, and below
+ * zero if it is late already. NaN and more than a day are DYNOFA_GOVERNOR_E_ARGUMENT. */
+int32_t dynofa_governor_next_within(dynofa_governor g, double left_ms);
 
 /* Takes in how long the inference took that the last call of next decided. Allocates nothing.
  * Anything but a time above zero, up to a day, is DYNOFA_GOVERNOR_E_ARGUMENT, and a second time
@@ -71,9 +83,20 @@ int32_t dynofa_governor_observe(dynofa_governor g, double latency_ms);
 /* The constraint that the last decision had to give up: 0 none, 1 power, 2 accuracy, 3 latency. */
 int32_t dynofa_governor_gave_up(dynofa_governor g);
 
-/* Changes what is asked for, from the next call of next on. On an error all stays as it was. */
+/* Changes what is asked for, from the next call of next on. All three are set, 0 standing for what
+ * it does in the config. On an error all stays as it was. */
 int32_t dynofa_governor_constrain(dynofa_governor g, double deadline_ms, double probability,
                                   double min_accuracy, char *error, size_t error_size);
+
+/* Divides one device among models: limits_ms[i] is what an inference of claims[i] may take, for
+ * next_within, so that all together are busy for no more than the share budget of the time, 1 for
+ * one device. First each gets its cheapest level that keeps its accuracy floor, then the rest goes
+ * by priority. A limit of 0 means that nothing is left for this one: leave its inferences out. For
+ * once in a while, not for every frame; no other call may use these governors meanwhile. Returns
+ * DYNOFA_GOVERNOR_OK, E_HANDLE, or E_ARGUMENT (a NULL, no claim or more than 1024, a period or a
+ * budget below zero); on an error no limit is written. */
+int32_t dynofa_governor_share(const dynofa_governor_claim *claims, uint32_t count, double budget,
+                              double *limits_ms, char *error, size_t error_size);
 
 /* Ends a governor and its sensors, and sets *g to 0. NULL and 0 are fine. */
 void dynofa_governor_free(dynofa_governor *g);

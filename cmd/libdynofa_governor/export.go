@@ -5,6 +5,7 @@ package main
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 
 var governors table // a C library has no other place for what its handles mean
 
-const maxLevels = 1 << 16
+const maxLevels, maxClaims = 1 << 16, 1 << 10
 
 // say writes a sentence into a buffer of C.
 func say(err error, to *C.char, size C.size_t) {
@@ -46,10 +47,12 @@ func create(config *C.dynofa_governor_config, out *C.dynofa_governor) (uint64, e
 		return 0, fmt.Errorf("config or out is NULL, expected both")
 	case config.struct_size != C.sizeof_dynofa_governor_config:
 		return 0, fmt.Errorf("struct_size is %d, expected %d", config.struct_size, C.sizeof_dynofa_governor_config)
-	case config.levels == nil || config.level_count == 0 || config.level_count > maxLevels:
-		return 0, fmt.Errorf("levels are %d, expected 1 to %d", config.level_count, maxLevels)
+	case config.levels == nil:
+		return 0, fmt.Errorf("levels is NULL, expected an array of level_count, which is %d", config.level_count)
+	case config.level_count == 0 || config.level_count > maxLevels:
+		return 0, fmt.Errorf("level_count is %d, expected 1 to %d", config.level_count, maxLevels)
 	case config.threads > 1024:
-		return 0, fmt.Errorf("threads are %d, expected 1 to 1024", config.threads)
+		return 0, fmt.Errorf("threads is %d, expected 0 to 1024", config.threads)
 	}
 	c, err := constraints(float64(config.deadline_ms), float64(config.probability), float64(config.min_accuracy))
 	if err != nil {
@@ -76,6 +79,19 @@ func dynofa_governor_next(g C.dynofa_governor) C.int32_t { //nolint:revive // C'
 		return C.DYNOFA_GOVERNOR_E_HANDLE
 	}
 	return C.int32_t(n.next())
+}
+
+//export dynofa_governor_next_within
+func dynofa_governor_next_within(g C.dynofa_governor, left C.double) C.int32_t { //nolint:revive // C's name
+	n := governors.get(uint64(g))
+	if n == nil {
+		return C.DYNOFA_GOVERNOR_E_HANDLE
+	}
+	d, ok := milliseconds(float64(left))
+	if !ok && !(left <= 0) {
+		return C.DYNOFA_GOVERNOR_E_ARGUMENT
+	}
+	return C.int32_t(n.nextWithin(d))
 }
 
 //export dynofa_governor_observe
@@ -112,13 +128,43 @@ func dynofa_governor_constrain(g C.dynofa_governor, deadline, probability, minAc
 	}
 	c, err := constraints(float64(deadline), float64(probability), float64(minAccuracy))
 	if err == nil {
-		err = n.governor.SetConstraints(c)
+		err = n.constrain(c)
 	}
 	if err != nil {
 		say(err, text, size)
 		return C.DYNOFA_GOVERNOR_E_ARGUMENT
 	}
 	return C.DYNOFA_GOVERNOR_OK
+}
+
+//export dynofa_governor_share
+func dynofa_governor_share(claims *C.dynofa_governor_claim, count C.uint32_t, budget C.double, limits *C.double, text *C.char, size C.size_t) C.int32_t { //nolint:revive // C's name
+	status, err := share(claims, count, budget, limits)
+	if err != nil {
+		say(err, text, size)
+	}
+	return status
+}
+
+func share(claims *C.dynofa_governor_claim, count C.uint32_t, budget C.double, limits *C.double) (C.int32_t, error) {
+	if claims == nil || limits == nil || count == 0 || count > maxClaims {
+		return C.DYNOFA_GOVERNOR_E_ARGUMENT, fmt.Errorf("%d claims, expected 1 to %d, and neither claims nor limits_ms NULL", count, maxClaims)
+	}
+	list := make([]claim, count)
+	for i, c := range unsafe.Slice(claims, int(count)) {
+		list[i] = claim{uint64(c.governor), float64(c.period_ms), int(c.priority)}
+	}
+	result, err := governors.share(list, float64(budget))
+	switch {
+	case errors.Is(err, errHandle):
+		return C.DYNOFA_GOVERNOR_E_HANDLE, err
+	case err != nil:
+		return C.DYNOFA_GOVERNOR_E_ARGUMENT, err
+	}
+	for i, ms := range result {
+		unsafe.Slice(limits, int(count))[i] = C.double(ms)
+	}
+	return C.DYNOFA_GOVERNOR_OK, nil
 }
 
 //export dynofa_governor_free

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -23,23 +24,36 @@ func main() {} // of a library is never called
 type instance struct {
 	governor *governor.Governor
 	sensors  *sensor.Sampler // nil: none
+	profile  *governor.Profile
+	asked    atomic.Pointer[governor.Constraints] // by C last
 	gaveUp   atomic.Uint32
 	decided  bool // by next, and not observed; only the thread of next and observe uses it
 }
 
-// table is the governors by handle: C cannot hold pointers of Go. A lookup allocates nothing.
+// table is the governors by handle: C cannot hold pointers of Go. A lookup allocates nothing and takes no lock.
 type table struct {
-	mu   sync.RWMutex
-	list map[uint64]*instance
+	list atomic.Pointer[map[uint64]*instance] // never changed, only replaced
+	mu   sync.Mutex                           // of who replaces it
 	last uint64
 }
 
 var errHandle = errors.New("no such governor")
 
 func (t *table) get(handle uint64) *instance {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.list[handle]
+	if list := t.list.Load(); list != nil {
+		return (*list)[handle]
+	}
+	return nil
+}
+
+// change replaces the list by one that differs. The caller holds the lock.
+func (t *table) change(how func(list map[uint64]*instance)) {
+	list := map[uint64]*instance{}
+	if old := t.list.Load(); old != nil {
+		list = maps.Clone(*old)
+	}
+	how(list)
+	t.list.Store(&list)
 }
 
 // settings are a dynofa_governor_config.
@@ -74,7 +88,8 @@ func (t *table) add(s settings) (uint64, error) {
 	clock := func() time.Duration { return time.Since(started) }
 	estimator, decides := all[i].New(profile)
 	config := governor.Config{Profile: profile, Estimator: estimator, Policy: decides, Constraints: s.constraints, Now: clock}
-	n := &instance{}
+	n := &instance{profile: profile}
+	n.asked.Store(&s.constraints)
 	if s.sensors {
 		n.sensors = sensor.Open(sensor.Config{Clock: clock})
 		config.Hardware = n.sensors.Hardware
@@ -86,21 +101,55 @@ func (t *table) add(s settings) (uint64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.last++
-	if t.list == nil {
-		t.list = map[uint64]*instance{}
-	}
-	t.list[t.last] = n
+	t.change(func(list map[uint64]*instance) { list[t.last] = n })
 	return t.last, nil
 }
 
 func (t *table) remove(handle uint64) {
 	t.mu.Lock()
-	n := t.list[handle]
-	delete(t.list, handle)
+	n := t.get(handle)
+	if n != nil {
+		t.change(func(list map[uint64]*instance) { delete(list, handle) })
+	}
 	t.mu.Unlock()
 	if n != nil {
 		_ = n.close()
 	}
+}
+
+// claim is a dynofa_governor_claim.
+type claim struct {
+	handle   uint64
+	period   float64 // ms; 0: the deadline
+	priority int
+}
+
+// share is governor.Share for governors by handle; the limits are in ms. An unknown handle is errHandle.
+func (t *table) share(claims []claim, budget float64) ([]float64, error) {
+	list := make([]governor.Claim, len(claims))
+	for i, c := range claims {
+		n := t.get(c.handle)
+		if n == nil {
+			return nil, fmt.Errorf("claim %d: %w", i, errHandle)
+		}
+		list[i] = governor.Claim{Profile: n.profile, Estimate: n.governor.Estimate(), Constraints: *n.asked.Load(), Priority: c.priority}
+		if c.period != 0 {
+			period, ok := milliseconds(c.period)
+			if !ok {
+				return nil, fmt.Errorf("claim %d: period_ms is %v, expected 0 for the deadline, or up to a day", i, c.period)
+			}
+			list[i].Constraints.Period = period
+		}
+	}
+	limits, _, err := governor.Share(list, budget) // a limit of 0 tells who gets nothing
+	if err != nil {
+		return nil, err
+	}
+	result := make([]float64, len(limits))
+	for i, l := range limits {
+		result[i] = float64(l) / 1e6
+	}
+	return result, nil
 }
 
 func (n *instance) close() error {
@@ -110,8 +159,22 @@ func (n *instance) close() error {
 	return n.sensors.Close()
 }
 
-func (n *instance) next() int {
-	d := n.governor.Next()
+func (n *instance) constrain(c governor.Constraints) error {
+	err := n.governor.SetConstraints(c)
+	if err == nil {
+		n.asked.Store(&c)
+	}
+	return err
+}
+
+func (n *instance) next() int { return n.decide(n.governor.Next()) }
+
+// nextWithin takes no time left for the least there is: policies divide by it.
+func (n *instance) nextWithin(left time.Duration) int {
+	return n.decide(n.governor.NextWithin(max(left, 1)))
+}
+
+func (n *instance) decide(d governor.Decision) int {
 	n.gaveUp.Store(uint32(d.GaveUp))
 	n.decided = true
 	return d.Level

@@ -52,6 +52,64 @@ func TestLoopAllocatesNothing(t *testing.T) {
 	}), 1.0)
 }
 
+// A product's thread must not wait for another that makes or ends a governor.
+func TestLookupTakesNoLock(t *testing.T) {
+	var list table
+	handle, err := list.add(three())
+	require.NoError(t, err)
+	list.mu.Lock()
+	defer list.mu.Unlock()
+	require.GreaterOrEqual(t, list.get(handle).next(), 0)
+}
+
+func TestNextWithin(t *testing.T) {
+	var list table
+	handle, err := list.add(three())
+	require.NoError(t, err)
+	n := list.get(handle)
+	for _, c := range []struct {
+		left time.Duration
+		want int
+	}{{11 * time.Millisecond, 1}, {6 * time.Millisecond, 0}, {0, 0}} {
+		require.Equal(t, c.want, n.nextWithin(c.left), "%v left", c.left)
+		require.True(t, n.observe(4*time.Millisecond<<c.want))
+	}
+}
+
+func TestShare(t *testing.T) {
+	var list table
+	var claims []claim
+	for i := range 2 {
+		handle, err := list.add(three())
+		require.NoError(t, err)
+		claims = append(claims, claim{handle: handle, period: 30, priority: i})
+	}
+	limits, err := list.share(claims, 1)
+	require.NoError(t, err)
+	n := list.get(claims[1].handle)
+	require.Equal(t, 2, n.nextWithin(time.Duration(limits[1]*1e6)), "who goes first has the most accurate level: %v", limits)
+	n = list.get(claims[0].handle)
+	require.Equal(t, 1, n.nextWithin(time.Duration(limits[0]*1e6)), "and leaves time for the other one: %v", limits)
+
+	require.NoError(t, n.constrain(governor.Constraints{Deadline: 6 * time.Millisecond}))
+	limits, err = list.share(claims, 1)
+	require.NoError(t, err)
+	require.Less(t, limits[0], 6.0, "the deadline of now counts")
+	limits, err = list.share(claims, 0)
+	require.NoError(t, err)
+	require.Equal(t, []float64{0, 0}, limits)
+
+	_, err = list.share(claims, -1)
+	require.ErrorContains(t, err, "budget -1")
+	claims[0].period = -3
+	_, err = list.share(claims, 1)
+	require.ErrorContains(t, err, "claim 0: period_ms is -3")
+	claims[1].handle = 77
+	claims[0].period = 0
+	_, err = list.share(claims, 1)
+	require.ErrorIs(t, err, errHandle)
+}
+
 func TestObserveTakesOneLatencyADecision(t *testing.T) {
 	var list table
 	handle, err := list.add(three())

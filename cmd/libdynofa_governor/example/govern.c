@@ -58,15 +58,8 @@ int main(int argc, char **argv) {
     double seconds = argc > 2 ? atof(argv[2]) : 3;
     char why[200];
 
-    /* What the library refuses, it explains. */
     dynofa_governor g = 0;
-    dynofa_governor_config config = {.struct_size = sizeof config, .deadline_ms = 1};
-    if (dynofa_governor_new(&config, &g, why, sizeof why) == DYNOFA_GOVERNOR_OK || g != 0 ||
-        strlen(why) == 0)
-        return fail("a governor without levels", "was not refused");
-    if (dynofa_governor_next(12345) != DYNOFA_GOVERNOR_E_HANDLE)
-        return fail("a handle that nobody gave", "was not refused");
-
+    dynofa_governor_config config = {.struct_size = sizeof config};
     dynofa_model *model = NULL;
     dynofa_session *session = NULL;
     if (dynofa_model_open(argv[1], NULL, &model) != DYNOFA_OK ||
@@ -139,8 +132,6 @@ int main(int argc, char **argv) {
             return fail("run", dynofa_session_error(session));
         if (dynofa_governor_observe(g, took) != DYNOFA_GOVERNOR_OK)
             return fail("observe", "was refused");
-        if (dynofa_governor_observe(g, took) != DYNOFA_GOVERNOR_E_STATE)
-            return fail("a second observation", "was not refused");
         frames[loaded]++;
         late[loaded] += took > config.deadline_ms;
         used[loaded] += level;
@@ -157,10 +148,6 @@ int main(int argc, char **argv) {
     qsort(decisions, (size_t)n, sizeof *decisions, by_value);
     printf("deadline %.2f ms; a decision takes %.2f us (median)\n", config.deadline_ms,
            n ? decisions[n / 2] : 0);
-    if (dynofa_governor_constrain(g, -1, 0, 0, why, sizeof why) != DYNOFA_GOVERNOR_E_ARGUMENT ||
-        dynofa_governor_observe(g, -1) != DYNOFA_GOVERNOR_E_ARGUMENT)
-        return fail("times below zero", "were not refused");
-    dynofa_governor_free(&g);
     dynofa_governor_free(&g);
     dynofa_session_free(&session);
     dynofa_model_free(&model);
