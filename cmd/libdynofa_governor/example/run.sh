@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # run.sh [FOLDER]: builds the governor as a C archive and as a shared library, checks their calls (tests/check.c) and
-# names, and runs the example of the governor with libdynofa on the shipped model. All in FOLDER, by default build/embed, but the engine, which is built where make install does.
+# names, and runs the example of the governor with libdynofa on the shipped model. All in FOLDER, by default build/embed, but
+# the engine, which is built where make install does.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 out=${1:-build/embed}
