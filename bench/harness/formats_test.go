@@ -65,6 +65,9 @@ func TestPprof(t *testing.T) {
 	require.NotContains(t, p.Sample[0].Label, "block")
 	require.Equal(t, []string{"dynk_pointwise+dynk_dwconv"}, p.Sample[1].Label["kernel"])
 	require.EqualValues(t, 2000, p.DurationNanos)
+	if testing.Short() {
+		return // what follows is another program's time, to build it first
+	}
 	file := filepath.Join(t.TempDir(), "parts.pb.gz")
 	require.NoError(t, Export(writerOf(t, file), "pprof", []*Result{sampleResult(t)}))
 	out, err := exec.Command("go", "tool", "pprof", "-top", file).CombinedOutput()

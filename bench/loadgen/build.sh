@@ -28,9 +28,8 @@ cp "build/native/examples/libdynofabackend.so" "$out/"
 if [ ! -f "$out/libloadgen.a" ]; then
     (
         cd "$out/source"
-        for name in early_stopping issue_query_controller loadgen logging results test_settings_internal utils version generated/version_generated; do
-            "$cxx" -std=c++14 -O3 -w -I. -DMAJOR_VERSION=6 -DMINOR_VERSION=0 -c "$name.cc" -o "$(basename "$name").o"
-        done
+        printf '%s\n' {early_stopping,issue_query_controller,loadgen,logging,results,test_settings_internal,utils,version,generated/version_generated}.cc |
+            xargs -P "$(nproc)" -n 1 "$cxx" -std=c++14 -O3 -w -I. -DMAJOR_VERSION=6 -DMINOR_VERSION=0 -c
     )
     ar rcs "$out/libloadgen.a" "$out"/source/*.o
 fi

@@ -247,8 +247,8 @@ func TestStoppedBuildsGoOn(t *testing.T) {
 	require.Equal(t, len(report.Levels), w.calibrations)
 
 	stops, cuts := []int{1, 30, all - 1}, []int{1, len(journal) / 2, len(journal) - 1}
-	if testing.Short() { // with the race detector, or under emulation
-		stops, cuts = stops[1:2], cuts[1:2]
+	if testing.Short() { // with the race detector: the same goroutines each time
+		stops, cuts = stops[1:2], nil
 	}
 	for _, stop := range stops {
 		dir := t.TempDir()

@@ -82,6 +82,9 @@ func fresh(t *testing.T, s *ofa.Space, p *Predictor, of func(ofa.Subnet) float64
 }
 
 func TestTrainFindsTheTruth(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: TestTrainIsDeterministic has the same goroutines")
+	}
 	s := fashion()
 	of := truth(s, 1)
 	for _, c := range []struct {
