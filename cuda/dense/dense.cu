@@ -3,12 +3,31 @@
  * and a block reads each of its weights once. */
 #include "dync_kernel.h"
 
-/* Input i, being the mean of the rows. */
-static DYNC_INLINE float mean(const dync_dense_args *a, const float *x, uint32_t i) {
-    float sum = dync_load(x + i);
-    for (uint32_t r = 1; r < a->rows; r++)
-        sum += dync_load(x + (size_t)r * a->x_row + i);
-    return a->count == 1 ? sum : sum / (float)a->count;
+/* Inputs of a thread that are on their way at once. */
+enum { AHEAD = 4 };
+
+/* Input i of those that a thread takes from `from` on, or one that is there. */
+static DYNC_INLINE uint32_t input(const dync_dense_args *a, uint32_t from, uint32_t i) {
+    const uint32_t at = from + i * DYNC_DENSE_LANES;
+    return at < a->in ? at : from;
+}
+
+/* Inputs, being the means of the rows. */
+static DYNC_INLINE void means(const dync_dense_args *a, const float *x, uint32_t from,
+                              float values[AHEAD]) {
+    DYNC_UNROLL
+    for (uint32_t i = 0; i < AHEAD; i++)
+        values[i] = dync_load(x + input(a, from, i));
+    for (uint32_t r = 1; r < a->rows; r++) {
+        DYNC_UNROLL
+        for (uint32_t i = 0; i < AHEAD; i++)
+            values[i] += dync_load(x + (size_t)r * a->x_row + input(a, from, i));
+    }
+    if (a->count == 1)
+        return;
+    DYNC_UNROLL
+    for (uint32_t i = 0; i < AHEAD; i++)
+        values[i] /= (float)a->count;
 }
 
 /* images is a constant where it is used. */
@@ -23,12 +42,22 @@ static DYNC_INLINE void dense(const dync_dense_args *a, const uint32_t images) {
     DYNC_UNROLL
     for (uint32_t m = 0; m < images; m++)
         sum[m] = zero4();
-    for (uint32_t i = lane; i < a->in; i += DYNC_DENSE_LANES) {
-        const float4 w = dync_load4(weight + (size_t)i * DYNK_PANEL);
+    for (uint32_t from = lane; from < a->in; from += AHEAD * DYNC_DENSE_LANES) {
+        float4 w[AHEAD];
         DYNC_UNROLL
-        for (uint32_t m = 0; m < images; m++)
-            if (m < there)
-                sum[m] = scale4(mean(a, x + (size_t)m * a->x_image, i), w, sum[m]);
+        for (uint32_t i = 0; i < AHEAD; i++)
+            w[i] = dync_load4(weight + (size_t)input(a, from, i) * DYNK_PANEL);
+        DYNC_UNROLL
+        for (uint32_t m = 0; m < images; m++) {
+            float values[AHEAD];
+            if (m >= there)
+                continue;
+            means(a, x + (size_t)m * a->x_image, from, values);
+            DYNC_UNROLL
+            for (uint32_t i = 0; i < AHEAD; i++)
+                if (from + i * DYNC_DENSE_LANES < a->in)
+                    sum[m] = scale4(values[i], w[i], sum[m]);
+        }
     }
     DYNC_UNROLL
     for (uint32_t m = 0; m < images; m++)

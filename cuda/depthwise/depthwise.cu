@@ -6,7 +6,7 @@
  * zeros in shared memory. */
 #include "dync_kernel.h"
 
-enum { MOST_COLUMNS = (DYNC_STRIP - 1) * 2 + 7, LOADS = 4 };
+enum { MOST_COLUMNS = (DYNC_STRIP - 1) * 2 + 7, LOADS = 8 };
 
 /* k and stride are constants where it is used. */
 static DYNC_INLINE void depthwise(const dync_depthwise_args *a, const uint32_t k,
@@ -95,7 +95,7 @@ static DYNC_INLINE void depthwise(const dync_depthwise_args *a, const uint32_t k
 }
 
 #define DEPTHWISE(k, stride)                                                                       \
-    DYNC_ENTRY(DYNC_QUADS *DYNC_STRIPS)                                                            \
+    DYNC_ENTRY_BLOCKS(DYNC_QUADS *DYNC_STRIPS, 8)                                                  \
     void dync_depthwise_k##k##s##stride(const dync_depthwise_args a) {                             \
         depthwise(&a, k, stride);                                                                  \
     }

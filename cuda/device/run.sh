@@ -24,6 +24,7 @@ fi
 bundle=models/fashion/fashion.dofa seeds=native/tests/seeds reference=../shared/reference
 built=build/device networks=$out/networks
 failed=()
+PATH=$PATH:/usr/local/cuda/bin # where compute-sanitizer is
 
 # step NAME COMMAND...: stdout goes to FOLDER/NAME.txt, stderr to FOLDER/NAME.log; says how long it took and how it ended.
 step() {

@@ -82,11 +82,14 @@ typedef struct dync_pointwise_args {
 } dync_pointwise_args;
 
 /* Tiles of pixels x outputs. A block keeps `groups` sums of each output, of alternating inputs, and
- * `inputs` inputs of its tile in shared memory at a time, twice: one is used, one is filled. */
+ * `inputs` inputs of its tile in shared memory at a time. Of the large tile, which computes, twice:
+ * one is used, one is filled. The small ones wait for memory: theirs are twice as many inputs at a
+ * time, for half of the waits, with a barrier more. */
 #define DYNC_POINTWISE_TILES(TILE)                                                                 \
     TILE(128, 32, 1, 16, 128)                                                                      \
-    TILE(32, 32, 4, 32, 256)                                                                       \
-    TILE(16, 16, 16, 64, 256)
+    TILE(32, 32, 4, 64, 256)                                                                       \
+    TILE(16, 16, 16, 128, 256)
+#define DYNC_POINTWISE_BUFFERS(groups) ((groups) > 1 ? 1 : 2)
 
 /* Floats of shared memory. Bank conflicts: eight threads read the same pixel, or with 16 outputs
  * two pixels, whose rows then must not be a multiple of 32 floats apart; and two panels, which are
@@ -119,7 +122,7 @@ static inline dync_launch dync_pointwise_tiled(const dync_pointwise_args *a, dyn
     uint32_t stages = 0, sums = 0;
 #define DYNC_TILE(pixel, outs, groups, inputs, count)                                              \
     if (entry == DYNC_ENTRY_pointwise_##pixel##x##outs) {                                          \
-        stages = 2 * DYNC_POINTWISE_STAGE(pixel, outs, inputs);                                    \
+        stages = DYNC_POINTWISE_BUFFERS(groups) * DYNC_POINTWISE_STAGE(pixel, outs, inputs);       \
         sums = (groups) > 1 ? (groups) * (pixel) * (outs) : 0;                                     \
         l.grid[0] = dync_ceil_div(a->pixels, pixel);                                               \
         l.grid[1] = dync_ceil_div(a->out, outs);                                                   \

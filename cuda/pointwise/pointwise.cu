@@ -5,7 +5,7 @@
  * order of the groups.
  *
  * A stage is what of x (pixels x inputs) and of the weights (inputs x outputs) is in shared memory.
- * The next one is on its way in registers while one is used, so that a stage costs one barrier.
+ * The next one is on its way in registers while one is used.
  * The gate is multiplied in on that way: once an input, not once a product. */
 #include "dync_kernel.h"
 
@@ -26,15 +26,13 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
     const uint32_t out = t % out_threads, pixel = t / out_threads % pixel_threads;
     const uint32_t group = t / out_threads / pixel_threads;
 
-    /* What the thread brings of each stage: inputs k to k+3 of some pixels, and four weights of
-     * input k of some panels. Loads are without conditions, so that all are on their way at once:
-     * what is not there is taken from the beginning, and zeroed when it is put down. Gates
-     * that would take too many registers are loaded then. */
+    /* What the thread brings of each stage: inputs k to k+3 of some pixels, and four weights of an
+     * input of a panel, `threads` of those apart. Loads are without conditions, so that all are on
+     * their way at once: what is not there is taken from the beginning, and zeroed when it is put
+     * down. Gates that would take too many registers are loaded then. */
     float4 next_x[MOST_LOADS], next_gate[MOST_LOADS], next_w[MOST_LOADS];
-    const uint32_t x_k = t % (inputs / 4) * 4, w_k = t % (inputs * DYNC_QUADS) / DYNC_QUADS;
+    const uint32_t x_k = t % (inputs / 4) * 4, w_quads = inputs * DYNC_QUADS;
     const uint32_t x_pixel = t / (inputs / 4), x_step = threads / (inputs / 4);
-    const uint32_t w_first = t / (inputs * DYNC_QUADS), w_step = threads / (inputs * DYNC_QUADS);
-    const uint32_t w_quad = t % (inputs * DYNC_QUADS) * 4;
     uint32_t image[MOST_LOADS];
     DYNC_UNROLL
     for (uint32_t l = 0; l < x_loads; l++)
@@ -46,7 +44,7 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
         sum[i] = zero4();
 
     /* Turn k fetches the stage of inputs from k on and uses the one before. */
-    float *fill = dync_shared, *use = dync_shared + stage;
+    float *fill = dync_shared, *use = dync_shared + (DYNC_POINTWISE_BUFFERS(groups) - 1) * stage;
     for (uint32_t k = 0; k < a->in + inputs; k += inputs) {
         DYNC_UNROLL
         for (uint32_t l = 0; l < x_loads; l++) {
@@ -54,16 +52,17 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
             const int there = p < a->pixels && k + x_k < a->in;
             next_x[l] = dync_load4(a->x + (there ? (size_t)p * a->x_pix + k + x_k : 0));
             next_gate[l] = zero4();
-            if (a->gate != NULL && x_loads == 1)
+            if (a->gate != NULL && x_loads <= 2)
                 next_gate[l] = gate4(a, there, image[l], k + x_k);
         }
         DYNC_UNROLL
         for (uint32_t l = 0; l < w_loads; l++) {
-            const uint32_t panel = first_out / DYNK_PANEL + w_first + l * w_step;
+            const uint32_t quad = (t + l * threads) % w_quads, w_k = quad / DYNC_QUADS;
+            const uint32_t panel = first_out / DYNK_PANEL + (t + l * threads) / w_quads;
             const int there = panel * DYNK_PANEL < a->out && k + w_k < a->in;
             next_w[l] = dync_load4(
                 a->weight +
-                (there ? (size_t)panel * a->w_panel + (size_t)k * DYNK_PANEL + w_quad : 0));
+                (there ? (size_t)panel * a->w_panel + (size_t)k * DYNK_PANEL + quad * 4 : 0));
         }
         if (k > 0) {
             const float *own_x = use + pixel * x_row + group * own_inputs;
@@ -85,19 +84,22 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
                 }
             }
         }
+        if (DYNC_POINTWISE_BUFFERS(groups) == 1)
+            dync_barrier(); /* it has been used */
         DYNC_UNROLL
         for (uint32_t l = 0; l < x_loads; l++) {
             const uint32_t p = x_pixel + l * x_step;
             const int there = first_pixel + p < a->pixels && k + x_k < a->in;
             if (a->gate != NULL)
-                next_x[l] *= x_loads == 1 ? next_gate[l] : gate4(a, there, image[l], k + x_k);
+                next_x[l] *= x_loads <= 2 ? next_gate[l] : gate4(a, there, image[l], k + x_k);
             put4(fill + p * x_row + x_k, first4(next_x[l], there ? a->in - k - x_k : 0));
         }
         DYNC_UNROLL
         for (uint32_t l = 0; l < w_loads; l++) {
-            const uint32_t panel = w_first + l * w_step;
+            const uint32_t quad = (t + l * threads) % w_quads, w_k = quad / DYNC_QUADS;
+            const uint32_t panel = (t + l * threads) / w_quads;
             const int there = first_out + panel * DYNK_PANEL < a->out && k + w_k < a->in;
-            put4(fill + DYNC_POINTWISE_X(pixels, inputs) + panel * w_panel + w_quad,
+            put4(fill + DYNC_POINTWISE_X(pixels, inputs) + panel * w_panel + quad * 4,
                  first4(next_w[l], there ? 4 : 0));
         }
         dync_barrier();
@@ -127,7 +129,8 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
 }
 
 #define DYNC_TILE(pixels, outs, groups, inputs, threads)                                           \
-    DYNC_ENTRY(threads) void dync_pointwise_##pixels##x##outs(const dync_pointwise_args a) {       \
+    DYNC_ENTRY_BLOCKS(threads, 512 / (threads))                                                    \
+    void dync_pointwise_##pixels##x##outs(const dync_pointwise_args a) {                           \
         pointwise(&a, pixels, outs, groups, inputs, threads);                                      \
     }
 DYNC_POINTWISE_TILES(DYNC_TILE)
