@@ -15,12 +15,12 @@ import (
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
 
-// What callers branch on, with errors.Is.
+// Errors to test for with errors.Is.
 var (
-	ErrClosed = errors.New("closed")        // the Model or Session has been closed
-	ErrLevel  = errors.New("no such level") // the library has no level of that number
-	ErrState  = errors.New("nothing is selected")
-	ErrSize   = errors.New("wrong size") // an image or a slice of logits does not fit the network
+	ErrClosed = errors.New("closed")              // the Model or Session has been closed
+	ErrLevel  = errors.New("no such level")       // the library has no level of that number
+	ErrState  = errors.New("nothing is selected") // there was no Select or Configure yet
+	ErrSize   = errors.New("wrong size")          // an image or a slice of logits does not fit the network
 )
 
 // Config holds what may be chosen when a Model or a Session is made. The zero value, and nil, are good defaults.
@@ -41,8 +41,8 @@ type Config struct {
 	// MaxResolution is the largest image side that has to fit, 0 for the largest of the Space. Only sessions
 	// read it: their arena is sized for it.
 	MaxResolution int
-	// Batch is the number of images that RunBatch takes in one pass, 1 to 64, 0 for one. A device computes a pass at
-	// once, in an arena of so many images; other engines run image after image all the same. Only sessions read it.
+	// Batch is the number of images that RunBatch takes in one pass, 1 to 64, 0 for one. A device computes the images
+	// of a pass together, in an arena of that size; other engines run one after another. Only sessions read it.
 	Batch int
 }
 
