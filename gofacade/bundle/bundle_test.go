@@ -287,7 +287,7 @@ func TestOpenRefuses(t *testing.T) {
 		"space huge":         {meta(func(m object) { m["space"].(object)["classes"] = 1 << 20 }), "tensor classifier.linear.weight is F32 [3 12], expected F32 [1048576 12]"},
 		"space other":        {meta(func(m object) { m["space"].(object)["stem"].(object)["channels"] = 16 }), "space: first.residual"},
 		"subnet outside":     {level("subnet", object{"ks": []int{3, 3, 3}, "e": []int{1, 1, 1}, "d": []int{1, 1}, "r": 17}), "level 1: subnet: r is 17, expected one of [16 28]"},
-		"no subnet":          {level("subnet", nil), `metadata "dynofa": r is , expected an image side`},
+		"no subnet":          {level("subnet", nil), `metadata "dynofa": r is missing, expected an image side`},
 		"macs":               {level("macs", 1), "level 1: macs and params are 1 and"},
 		"accuracy":           {level("accuracy", []any{object{"top1": -1}}), "level 1: accuracy[0] is {Data: Images:0 Top1:-1"},
 		"latency":            {level("latency", []any{object{"median_ms": -1}}), "level 1: latency[0] is"},

@@ -3,6 +3,7 @@ package dynofa_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -102,6 +103,9 @@ func TestMemoryOfHostileBundles(t *testing.T) {
 func TestClassify(t *testing.T) {
 	require.Equal(t, []int{2, 0}, dynofa.Classify([]float32{1, -1, 3, 1}, 2))
 	require.Equal(t, []int{0, 1}, dynofa.Classify([]float32{1, 1}, 5))
+	nan := float32(math.NaN())
+	require.Equal(t, []int{3, 1, 0, 2}, dynofa.Classify([]float32{nan, 1, nan, 2}, 4))
+	require.Empty(t, dynofa.Classify([]float32{1}, -1))
 }
 
 func ExampleOpen() {

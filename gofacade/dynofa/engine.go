@@ -43,14 +43,14 @@ type runner interface {
 	close()
 }
 
-// Device is what a Model computes on beside the CPU.
+// Device is the accelerator that a Model computes on, zero for the CPU.
 type Device struct {
 	Name       string `json:"name"`
 	Driver     string `json:"driver"`     // the CUDA version that its driver supports, such as "12.4"
 	Capability string `json:"capability"` // compute capability, such as "8.7"
 }
 
-// String is all of it, empty for the zero Device.
+// String is all of it in one line, empty for the zero Device.
 func (d Device) String() string {
 	if d == (Device{}) {
 		return ""
@@ -58,7 +58,7 @@ func (d Device) String() string {
 	return fmt.Sprintf("%s, compute capability %s, CUDA %s", d.Name, d.Capability, d.Driver)
 }
 
-// LayerTime is a part of a run as Profile measured it. Backends cut a run into different parts.
+// LayerTime is one part of a run, as Profile measured it. Backends divide a run differently.
 type LayerTime struct {
 	Name  string        // such as "depthwise"
 	Block int           // number of the block in the supernet, -1 outside blocks
@@ -83,8 +83,8 @@ func Backends() []string {
 	return append(append(names, cudaBackends()...), purego.Name)
 }
 
-// CheckBackend says why Config.Backend cannot ask for an engine in this build on this machine, nil where it can: that
-// there is no driver for "cuda", say. Any goroutine may call it.
+// CheckBackend is nil if Config.Backend may name this engine in this build on this machine, else an error with the
+// reason, such as a missing driver for "cuda". Any goroutine may call it.
 func CheckBackend(backend string) error {
 	switch native := len(nativeISAs()) > 0; {
 	case backend == "" || backend == purego.Name || native && backend == "native":

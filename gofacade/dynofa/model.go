@@ -1,6 +1,7 @@
 package dynofa
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,12 +15,12 @@ import (
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
 
-// What callers branch on, with errors.Is.
+// Errors to test for with errors.Is.
 var (
-	ErrClosed = errors.New("closed")        // the Model or Session has been closed
-	ErrLevel  = errors.New("no such level") // the library has no level of that number
-	ErrState  = errors.New("nothing is selected")
-	ErrSize   = errors.New("wrong size") // an image or a slice of logits does not fit the network
+	ErrClosed = errors.New("closed")              // the Model or Session has been closed
+	ErrLevel  = errors.New("no such level")       // the library has no level of that number
+	ErrState  = errors.New("nothing is selected") // there was no Select or Configure yet
+	ErrSize   = errors.New("wrong size")          // an image or a slice of logits does not fit the network
 )
 
 // Config holds what may be chosen when a Model or a Session is made. The zero value, and nil, are good defaults.
@@ -40,8 +41,8 @@ type Config struct {
 	// MaxResolution is the largest image side that has to fit, 0 for the largest of the Space. Only sessions
 	// read it: their arena is sized for it.
 	MaxResolution int
-	// Batch is the number of images that RunBatch takes in one pass, 1 to 64, 0 for one. A device computes a pass at
-	// once, in an arena of so many images; other engines run image after image all the same. Only sessions read it.
+	// Batch is the number of images that RunBatch takes in one pass, 1 to 64, 0 for one. A device computes the images
+	// of a pass together, in an arena of that size; other engines run one after another. Only sessions read it.
 	Batch int
 }
 
@@ -58,8 +59,8 @@ type Model struct {
 	closed  bool
 }
 
-// Open opens a bundle. Errors name the file, what is wrong with it and what was expected. Nobody may truncate the file
-// meanwhile: a native engine reads it where a memory fault ends the process.
+// Open opens a bundle, which must be closed. Errors name the file, what is wrong with it and what was expected. The file
+// must not be truncated meanwhile: a native engine reads it in C, where that fault ends the process.
 func Open(path string, cfg *Config) (*Model, error) {
 	b, err := bundle.Open(path)
 	if err != nil {
@@ -72,7 +73,7 @@ func Open(path string, cfg *Config) (*Model, error) {
 	return m, nil
 }
 
-// New makes a Model of a supernet in memory, of which it keeps a copy.
+// New makes a Model of a supernet in memory, of which it keeps a copy. The Model must be closed.
 func New(c *bundle.Contents, cfg *Config) (*Model, error) {
 	data, err := bundle.Marshal(c)
 	if err != nil {
@@ -141,8 +142,9 @@ func (m *Model) Classes() int { return m.space.Classes }
 // Levels is the library, fast to accurate. It must not be changed.
 func (m *Model) Levels() []bundle.Level { return m.levels }
 
-// Close releases the bundle. Sessions keep working; what needs the stored tensors afterwards (Calibrate) and
-// new sessions answer [ErrClosed]. It waits for a running Calibrate and may be called again.
+// Close releases the bundle. Sessions keep working; new sessions, and what needs the stored tensors (Calibrate),
+// return [ErrClosed] from then on. Close waits for a running Calibrate or CalibrateBatches, so it must not be called from
+// within their batches. It may be called again.
 func (m *Model) Close() error {
 	m.closing.Lock()
 	defer m.closing.Unlock()
@@ -154,7 +156,9 @@ func (m *Model) Close() error {
 	return m.bundle.Close()
 }
 
-// NewSession makes a session. Its memory is sized once, here; Run, Select and Configure need no more.
+// NewSession makes a session, which must be closed. Its memory is sized once, here; Run, Select and Configure need no
+// more. nil stands for the zero Config. Errors name the field of cfg, its value and what was expected, or say what the
+// system refused; [ErrClosed] after Close. Any goroutine may call it.
 func (m *Model) NewSession(cfg *Config) (*Session, error) {
 	m.closing.RLock()
 	defer m.closing.RUnlock()
@@ -248,7 +252,8 @@ func (m *Model) Calibrate(ctx context.Context, n ofa.Subnet, batches iter.Seq2[[
 }
 
 // CalibrateBatches is the first half of Calibrate: the statistics of one batch after another. No batch depends on
-// another, so different processes may measure different ones. The first error ends the sequence.
+// another, so different processes may measure different ones. The first error ends the sequence. As [Model.Close] waits
+// for its end, make no session of this Model within the loop.
 func (m *Model) CalibrateBatches(ctx context.Context, n ofa.Subnet, batches iter.Seq2[[]float32, error]) iter.Seq2[BatchStatistics, error] {
 	return func(yield func(BatchStatistics, error) bool) {
 		m.closing.RLock()
@@ -342,20 +347,12 @@ func checkStatistics(norms []ofa.Norm, s BatchStatistics) error {
 	return nil
 }
 
-// Classify orders the classes by logit, best first, and returns the first k of them.
+// Classify orders the classes by logit, best first and NaN last, and returns the first k of them, at most all.
 func Classify(logits []float32, k int) []int {
 	order := make([]int, len(logits))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int {
-		switch {
-		case logits[a] > logits[b]:
-			return -1
-		case logits[a] < logits[b]:
-			return 1
-		}
-		return 0
-	})
-	return order[:min(k, len(order))]
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(logits[b], logits[a]) })
+	return order[:max(0, min(k, len(order)))]
 }

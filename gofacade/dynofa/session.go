@@ -30,7 +30,8 @@ type Ran struct {
 }
 
 // Select makes a level of the library the current sub-network, from the next run on. It allocates nothing and
-// copies no weights. On [ErrLevel] the old sub-network stays.
+// copies no weights. [ErrLevel] if the library has no such level, [ErrSize] if its resolution is beyond MaxResolution;
+// after an error the old sub-network stays.
 func (s *Session) Select(level int) error {
 	if s.closed {
 		return fmt.Errorf("dynofa: select: session: %w", ErrClosed)
@@ -123,12 +124,13 @@ func (s *Session) tooLarge(r int) error {
 	return fmt.Errorf("dynofa: resolution %d exceeds the session's MaxResolution %d: %w", r, s.resolution, ErrSize)
 }
 
-// Prepare makes the following runs of the current sub-network, in passes of so many images (1 to Config.Batch), as fast
-// as the engine can. A device records such a pass, which takes time and memory once, and launches it as one from then
-// on; without it, runs are right and slower. Levels are prepared, for one image and for Config.Batch. A session
-// keeps the 32 recordings that were used last, and finds them when the sub-network is chosen again, with whatever
-// batch normalisations of the same kind: the supernet's, or the caller's. Engines on the CPU have nothing to prepare.
-// [ErrState] without a sub-network, [ErrSize] for another number of images; after an error the session is as before.
+// Prepare makes the following runs of the current sub-network, in passes of the given number of images (1 to
+// Config.Batch), as fast as the engine can. A device records such a pass once, which takes time and memory, and launches
+// it as a whole from then on; without Prepare runs are right, only slower. Levels are prepared from the start, for one
+// image and for Config.Batch. A session keeps the 32 recordings that were used last, and reuses one when its sub-network
+// is chosen again with batch normalisations of the same kind (the supernet's, or the caller's). Engines on the CPU have
+// nothing to prepare. [ErrState] without a sub-network, [ErrSize] for another number of images; after an error the
+// session is as before.
 func (s *Session) Prepare(images int) error {
 	if s.closed {
 		return fmt.Errorf("dynofa: prepare: session: %w", ErrClosed)
@@ -146,7 +148,7 @@ func (s *Session) Prepare(images int) error {
 }
 
 // Run classifies one preprocessed image. image is [r][r][3] in the order R, G, B, r the current sub-network's
-// resolution; logits has one value a class. It allocates nothing unless it fails. ctx is looked at before the
+// resolution; logits has one value a class. It allocates nothing unless it fails. ctx is checked before the
 // run, and by purego also between layers; after its error the logits are undefined and the session is as before.
 // [ErrState] without a sub-network, [ErrSize] for slices that do not fit.
 func (s *Session) Run(ctx context.Context, image, logits []float32) error {
@@ -159,10 +161,11 @@ func (s *Session) Run(ctx context.Context, image, logits []float32) error {
 	return nil
 }
 
-// RunBatch is Run for n images, [n][r][r][3]; logits is [n][classes]. It takes them in passes of Config.Batch images
-// and one of what is left. A device has a pass of several images compute at once, and may sum in another order than
-// for one image: both are within 1e-5 of the largest logit of exact arithmetic. Other engines run image after image,
-// to the same bits as Run. ctx is looked at before each pass; after an error the logits of earlier passes are valid.
+// RunBatch is Run for n images, [n][r][r][3]; logits is [n][classes]. It runs them in passes of Config.Batch images,
+// the last one with what is left. A device computes the images of a pass together and may sum in another order than for
+// a single image: both are within 1e-5 of the largest logit of exact arithmetic. Other engines run one image after
+// another, with the same bits as Run. ctx is checked before each pass; after an error the logits of earlier passes are
+// valid.
 func (s *Session) RunBatch(ctx context.Context, n int, images, logits []float32) error {
 	if err := s.check(len(images), len(logits), n); err != nil {
 		return err
@@ -191,7 +194,7 @@ func (s *Session) finished() {
 }
 
 // Profile is Run that also measures its parts, in order, into times. It returns how many there are; those past
-// len(times) are not written. Looking at the clock makes the run slower by some per cent.
+// len(times) are not written. Reading the clock slows the run by a few per cent. Errors are those of Run.
 func (s *Session) Profile(ctx context.Context, image, logits []float32, times []LayerTime) (int, error) {
 	if err := s.check(len(image), len(logits), 1); err != nil {
 		return 0, err
@@ -224,8 +227,8 @@ func (s *Session) check(image, logits, n int) error {
 	return nil
 }
 
-// SetThreads makes the following runs use n threads, 1 to Config.MaxThreads. It allocates nothing. The logits do
-// not depend on it by a bit.
+// SetThreads makes the following runs use n threads, 1 to Config.MaxThreads. It allocates nothing. The logits are the
+// same, bit for bit, for any number of threads.
 func (s *Session) SetThreads(n int) error {
 	if s.closed {
 		return fmt.Errorf("dynofa: set threads: session: %w", ErrClosed)

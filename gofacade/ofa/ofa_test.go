@@ -307,3 +307,10 @@ func TestFold(t *testing.T) {
 	require.InDelta(t, 1, a.Scale[0], 1e-6)
 	require.InDelta(t, -2, a.Shift[0], 1e-6)
 }
+
+func TestLabel(t *testing.T) {
+	s := MobileNetV3(1, 2)
+	require.Equal(t, "class 1", s.Label(1))
+	s.Labels = []string{"cat", "dog"}
+	require.Equal(t, []string{"dog", "class 2", "class -1"}, []string{s.Label(1), s.Label(2), s.Label(-1)})
+}

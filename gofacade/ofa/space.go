@@ -177,7 +177,7 @@ const (
 
 // Label is the name of a class, or its number where the Space has no names.
 func (s *Space) Label(class int) string {
-	if class < len(s.Labels) {
+	if class >= 0 && class < len(s.Labels) {
 		return s.Labels[class]
 	}
 	return fmt.Sprintf("class %d", class)

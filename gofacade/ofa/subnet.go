@@ -2,6 +2,7 @@ package ofa
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func resolution(raw json.RawMessage) (int, error) {
 	if json.Unmarshal(raw, &list) == nil && len(list) == 1 {
 		return list[0], nil
 	}
-	return 0, &FieldError{"r", string(raw), "an image side such as 224 or [224]"}
+	return 0, &FieldError{"r", cmp.Or(string(raw), "missing"), "an image side such as 224 or [224]"}
 }
 
 // Check says whether the Space offers this Subnet: a [*FieldError] naming the first illegal field, its value

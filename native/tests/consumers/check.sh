@@ -51,6 +51,15 @@ c_consumers() {
     # shellcheck disable=SC2046
     cc -static $(pkg-config --cflags dynofa) $here/use.c $(pkg-config --static --libs dynofa) -o "$tmp/pkg_static"
     step "pkg-config --static" env -u LD_LIBRARY_PATH "$tmp/pkg_static" "$bundle"
+    step "README.md" env -u LD_LIBRARY_PATH -u PKG_CONFIG_PATH HOME="$tmp/home" bash -e -c "$(readme)"
+}
+
+# readme: the program of README.md, and the commands there that install, compile and run it.
+readme() {
+    { printf '#include <stdio.h>\n#include <dynofa.h>\nint main(void) {\n'
+        sed -n '/^```c$/,/^```$/{/^```/!p}' README.md
+        echo 'return 0; }'; } >"$tmp/use.c"
+    sed -n '/^make install/,/^```$/{/^```/!p}' README.md | sed "s|use\.c|$tmp/use.c|; s|-o use|-o $tmp/use|; s|\./use|$tmp/use|"
 }
 
 # ---- Sizes ---------------------------------------------------------------------------------------
