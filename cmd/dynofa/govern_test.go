@@ -341,11 +341,20 @@ func TestMetricsForPrometheus(t *testing.T) {
 		m.frame(&tr.frames[i], last)
 		last = &tr.frames[i]
 	}
+	again := tr.frames[0] // the next run begins, at another level
+	again.Level = 0
+	m.frame(&again, last)
+	more := again // it goes on at the same level with more threads, and with fewer
+	more.Seconds, more.Configuration = 1, 1
+	m.frame(&more, &again)
+	fewer := again
+	fewer.Seconds = 2
+	m.frame(&fewer, &more)
 	answer := httptest.NewRecorder()
 	m.ServeHTTP(answer, nil)
 	text := answer.Body.String()
-	for _, line := range []string{"dynofa_late_total 3", "dynofa_switches_total 2", "dynofa_level 1", "dynofa_latency_seconds_count 60",
-		`dynofa_latency_seconds_bucket{le="0.01"} 57`, `dynofa_latency_seconds_bucket{le="0.02"} 60`, `dynofa_latency_seconds_bucket{le="+Inf"} 60`} {
+	for _, line := range []string{"dynofa_late_total 3", "dynofa_switches_total 4", "dynofa_level 0", "dynofa_latency_seconds_count 63",
+		`dynofa_latency_seconds_bucket{le="0.01"} 60`, `dynofa_latency_seconds_bucket{le="0.02"} 63`, `dynofa_latency_seconds_bucket{le="+Inf"} 63`} {
 		require.Contains(t, text, line+"\n")
 	}
 	form := regexp.MustCompile(`^(# (HELP|TYPE) \w+ .+|\w+(\{le="[^"]+"\})? [-+0-9.e]+)$`)

@@ -100,7 +100,7 @@ func (w *watcher) frame(f *frame, h *governor.Hardware) {
 		w.metrics.frame(f, w.last)
 	}
 	if w.log != nil {
-		if w.last != nil && f.Seconds > w.last.Seconds && (f.Level != w.last.Level || f.Configuration != w.last.Configuration) {
+		if switched(w.last, f) {
 			w.log.Info("switch", "seconds", f.Seconds, "from", w.last.Level, "to", f.Level, "configuration", f.Configuration, "slowdown", f.Slowdown, "us", f.SwitchUS)
 		}
 		w.hardware = *h
@@ -117,6 +117,11 @@ func (w *watcher) frame(f *frame, h *governor.Hardware) {
 	}
 	w.copied = *f
 	w.last = &w.copied
+}
+
+// switched tells whether a frame runs otherwise than the last one of the same run; a new run begins at time 0 again.
+func switched(last, f *frame) bool {
+	return last != nil && f.Seconds > last.Seconds && (f.Level != last.Level || f.Configuration != last.Configuration)
 }
 
 // metrics are counters in the text format of Prometheus. Its client library would bring several modules for these few
@@ -147,7 +152,7 @@ func (m *metrics) frame(f, last *frame) {
 	if seconds > m.bounds[4] {
 		m.late.Add(1)
 	}
-	if last != nil && f.Level != last.Level {
+	if switched(last, f) {
 		m.switches.Add(1)
 	}
 	m.level.Store(int64(f.Level))
@@ -163,7 +168,7 @@ func (m *metrics) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "# HELP dynofa_%s %s\n# TYPE dynofa_%s %s\ndynofa_%s %v\n", name, help, name, kind, name, value)
 	}
 	one("late_total", "counter", "Frames later than the deadline.", m.late.Load())
-	one("switches_total", "counter", "Changes of the level.", m.switches.Load())
+	one("switches_total", "counter", "Changes of the level or the configuration.", m.switches.Load())
 	one("gave_up_total", "counter", "Times that a constraint was given up, or all held again.", m.gaveUp.Load())
 	one("level", "gauge", "Level of the last frame.", m.level.Load())
 	one("slowdown", "gauge", "Estimated latency over the profiled one.", math.Float64frombits(m.slowdown.Load()))
