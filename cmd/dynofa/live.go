@@ -77,6 +77,8 @@ func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, s
 		defer s.Close()
 		player.sense = s.Hardware
 	}
+	rest := time.NewTimer(0)
+	defer rest.Stop()
 	for {
 		begin := clock()
 		if begin >= length || ctx.Err() != nil || len(player.frames) == cap(player.frames) {
@@ -99,7 +101,11 @@ func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, s
 		}
 		l.watch.frame(f, &player.hardware)
 		show(f)
-		time.Sleep(begin + l.constraints.Deadline - clock())
+		rest.Reset(begin + l.constraints.Deadline - clock())
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+		}
 	}
 	t := &trace{head: l.head, frames: player.frames}
 	t.head.Policy = p.Name
