@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -27,19 +28,31 @@ type instance struct {
 	decided  bool // by next, and not observed; only the thread of next and observe uses it
 }
 
-// table is the governors by handle: C cannot hold pointers of Go. A lookup allocates nothing.
+// table is the governors by handle: C cannot hold pointers of Go. A lookup takes no lock and allocates nothing.
 type table struct {
-	mu   sync.RWMutex
-	list map[uint64]*instance
+	list atomic.Pointer[map[uint64]*instance] // changed by replacing it
+
+	mu   sync.Mutex // of who changes list
 	last uint64
 }
 
 var errHandle = errors.New("no such governor")
 
 func (t *table) get(handle uint64) *instance {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.list[handle]
+	if list := t.list.Load(); list != nil {
+		return (*list)[handle]
+	}
+	return nil
+}
+
+// change replaces the list by a changed copy. The caller has mu.
+func (t *table) change(how func(list map[uint64]*instance)) {
+	list := map[uint64]*instance{}
+	if old := t.list.Load(); old != nil {
+		maps.Copy(list, *old)
+	}
+	how(list)
+	t.list.Store(&list)
 }
 
 // settings are a dynofa_governor_config.
@@ -86,17 +99,14 @@ func (t *table) add(s settings) (uint64, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.last++
-	if t.list == nil {
-		t.list = map[uint64]*instance{}
-	}
-	t.list[t.last] = n
+	t.change(func(list map[uint64]*instance) { list[t.last] = n })
 	return t.last, nil
 }
 
 func (t *table) remove(handle uint64) {
 	t.mu.Lock()
-	n := t.list[handle]
-	delete(t.list, handle)
+	n := t.get(handle)
+	t.change(func(list map[uint64]*instance) { delete(list, handle) })
 	t.mu.Unlock()
 	if n != nil {
 		_ = n.close()
