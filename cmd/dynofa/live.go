@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"runtime"
@@ -60,12 +61,12 @@ func (l *live) run(ctx context.Context, p policy.Entry, length time.Duration, sh
 	return t, err
 }
 
-func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, show func(*frame)) (*trace, error) {
+func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, show func(*frame)) (_ *trace, err error) {
 	loads := load{list: l.loads, cores: allowedCores(), root: "/", on: make([]*running, len(l.loads))}
 	if n := len(loads.cores); l.pin && n > 0 && pinThreadTo(loads.cores[n-1]) {
 		loads.cores = loads.cores[n-1:]
 	}
-	defer loads.stop()
+	defer func() { err = errors.Join(err, loads.stop()) }()
 	start := time.Now()
 	clock := func() time.Duration { return time.Since(start) }
 	player, err := l.player(p, clock, int(length/l.constraints.Deadline)+2)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -87,8 +88,11 @@ func (l *load) at(now time.Duration) error {
 			continue
 		}
 		if !due {
-			l.on[i].stop()
+			err := l.on[i].stop()
 			l.on[i] = nil
+			if err != nil {
+				return fmt.Errorf("load %v: %w", d, err)
+			}
 			continue
 		}
 		r, err := l.start(d)
@@ -100,13 +104,14 @@ func (l *load) at(now time.Duration) error {
 	return nil
 }
 
-func (l *load) stop() {
+func (l *load) stop() (err error) {
 	for i, r := range l.on {
 		if r != nil {
-			r.stop()
+			err = errors.Join(err, r.stop())
 			l.on[i] = nil
 		}
 	}
+	return err
 }
 
 func (l *load) start(d *disturbance) (*running, error) {
@@ -145,8 +150,7 @@ func (l *load) start(d *disturbance) (*running, error) {
 			}
 			cmd := exec.Command(self, args...)
 			if err := cmd.Start(); err != nil {
-				r.stop()
-				return nil, err
+				return nil, errors.Join(err, r.stop())
 			}
 			r.procs = append(r.procs, cmd)
 		}
@@ -154,17 +158,22 @@ func (l *load) start(d *disturbance) (*running, error) {
 	return r, nil
 }
 
-func (r *running) stop() {
+// stop ends a disturbance. The error is a quota that stays as the disturbance set it.
+func (r *running) stop() error {
 	for _, p := range r.procs {
 		_ = p.Process.Kill()
 	}
 	for _, p := range r.procs {
 		_ = p.Wait()
 	}
-	if r.quota != nil {
-		_, _ = r.quota.WriteAt(r.old, 0)
-		_ = r.quota.Close()
+	if r.quota == nil {
+		return nil
 	}
+	_, err := r.quota.WriteAt(r.old, 0)
+	if err = errors.Join(err, r.quota.Close()); err != nil {
+		return fmt.Errorf("the quota could not be put back to %q: %w", bytes.TrimSpace(r.old), err)
+	}
+	return nil
 }
 
 // possible tells why a disturbance cannot be created here, if so.
