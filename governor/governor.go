@@ -53,7 +53,10 @@ func New(c Config) (*Governor, error) {
 		return nil, errors.New("governor: sensors without a clock, expected Config.Now beside Config.Hardware")
 	}
 	g := &Governor{config: c, state: State{Profile: c.Profile, Last: Decision{Level: -1}, Settled: Decision{Level: -1}}}
-	return g, g.SetConstraints(c.Constraints)
+	if err := g.SetConstraints(c.Constraints); err != nil {
+		return nil, err
+	}
+	return g, nil
 }
 
 // SetConstraints changes what is asked for, from the next call of Next on. Any goroutine may call it.

@@ -29,7 +29,7 @@ func (r Reading) Get() (value float64, ok bool) { return r.Value, r.Condition ==
 type Hardware struct {
 	Clock       Reading // permitted CPU clock over the highest the CPU has, capacity-weighted over the CPUs we may use, 0 to 1
 	Cores       Reading // CPUs that we may use: online, in our affinity, capped by the cgroup's quota; may be fractional
-	Contention  Reading // share of wall time that our own runnable threads waited for a CPU (schedstat), 0 to 1
+	Contention  Reading // share of the time that our own threads wanted to run in which they waited for a CPU (schedstat), 0 to 1
 	Pressure    Reading // share of time that some task waited for a CPU (PSI some), 0 to 1
 	Steal       Reading // share of time stolen by the hypervisor, 0 to 1
 	Throttled   Reading // share of time that the cgroup's quota stopped us, 0 to 1

@@ -91,7 +91,6 @@ type Estimate struct {
 
 	Deviation float64 // standard deviation of the slowdown, for policies that think in normal distributions
 	Mean      float64 // ms, of the latest latencies, for policies that look at no more than that
-	Count     int     // of the latencies in Mean
 }
 
 // Median is the predicted median latency of an option, in s.

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"math"
 	"path/filepath"
 	"strings"
@@ -40,10 +39,7 @@ func (c *buildCmd) report(s *ofa.Space, r *pipeline.Report) error {
 	if err := writeJSON(filepath.Join(c.Work, "report.json"), r); err != nil {
 		return err
 	}
-	return atomicfile.Replace(filepath.Join(c.Work, "report.md"), func(w io.Writer) error {
-		_, err := w.Write(c.markdown(s, r))
-		return err
-	})
+	return atomicfile.Write(filepath.Join(c.Work, "report.md"), c.markdown(s, r))
 }
 
 func frontName(device int) string { return fmt.Sprintf("front-%d", device) }

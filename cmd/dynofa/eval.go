@@ -65,7 +65,7 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	if c.Batch < 1 || c.Batch > maxBatch {
 		return fmt.Errorf("--batch is %d, expected 1 to %d", c.Batch, maxBatch)
 	}
-	for _, path := range []string{c.Output, c.Record} {
+	for _, path := range []string{c.Output, c.Record, c.Predictions} {
 		if path == "" {
 			continue
 		}

@@ -329,4 +329,8 @@ func TestQuota(t *testing.T) {
 	require.NoError(t, l.at(2*time.Second))
 	require.Contains(t, content(), "max 100000\n")
 	require.False(t, l.any())
+
+	require.NoError(t, l.at(time.Second))
+	require.NoError(t, l.on[0].quota.Close())
+	require.ErrorContains(t, l.at(2*time.Second), `the quota could not be put back to "max 100000`)
 }

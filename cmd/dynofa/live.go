@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"runtime"
@@ -60,12 +61,12 @@ func (l *live) run(ctx context.Context, p policy.Entry, length time.Duration, sh
 	return t, err
 }
 
-func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, show func(*frame)) (*trace, error) {
+func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, show func(*frame)) (_ *trace, err error) {
 	loads := load{list: l.loads, cores: allowedCores(), root: "/", on: make([]*running, len(l.loads))}
 	if n := len(loads.cores); l.pin && n > 0 && pinThreadTo(loads.cores[n-1]) {
 		loads.cores = loads.cores[n-1:]
 	}
-	defer loads.stop()
+	defer func() { err = errors.Join(err, loads.stop()) }()
 	l.watch.run(p.Name)
 	start := time.Now()
 	clock := func() time.Duration { return time.Since(start) }
@@ -78,6 +79,8 @@ func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, s
 		defer s.Close()
 		player.sense = s.Hardware
 	}
+	rest := time.NewTimer(0)
+	defer rest.Stop()
 	for {
 		begin := clock()
 		if begin >= length || ctx.Err() != nil || len(player.frames) == cap(player.frames) {
@@ -100,7 +103,11 @@ func (l *live) play(ctx context.Context, p policy.Entry, length time.Duration, s
 		}
 		l.watch.frame(f, &player.hardware)
 		show(f)
-		time.Sleep(begin + l.constraints.Deadline - clock())
+		rest.Reset(begin + l.constraints.Deadline - clock())
+		select {
+		case <-rest.C:
+		case <-ctx.Done():
+		}
 	}
 	t := &trace{head: l.head, frames: player.frames}
 	t.head.Policy = p.Name

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,7 +29,7 @@ func parseLoad(s string) (disturbance, error) {
 	}
 	parts := strings.Split(s, ":")
 	if len(parts) < 2 || len(parts) > 3 {
-		return wrong("two or three parts missing")
+		return wrong("not two or three parts")
 	}
 	d := disturbance{kind: parts[0], amount: 1}
 	switch d.kind {
@@ -88,8 +88,11 @@ func (l *load) at(now time.Duration) error {
 			continue
 		}
 		if !due {
-			l.on[i].stop()
+			err := l.on[i].stop()
 			l.on[i] = nil
+			if err != nil {
+				return fmt.Errorf("load %v: %w", d, err)
+			}
 			continue
 		}
 		r, err := l.start(d)
@@ -101,13 +104,14 @@ func (l *load) at(now time.Duration) error {
 	return nil
 }
 
-func (l *load) stop() {
+func (l *load) stop() (err error) {
 	for i, r := range l.on {
 		if r != nil {
-			r.stop()
+			err = errors.Join(err, r.stop())
 			l.on[i] = nil
 		}
 	}
+	return err
 }
 
 func (l *load) start(d *disturbance) (*running, error) {
@@ -146,8 +150,7 @@ func (l *load) start(d *disturbance) (*running, error) {
 			}
 			cmd := exec.Command(self, args...)
 			if err := cmd.Start(); err != nil {
-				r.stop()
-				return nil, err
+				return nil, errors.Join(err, r.stop())
 			}
 			r.procs = append(r.procs, cmd)
 		}
@@ -155,17 +158,22 @@ func (l *load) start(d *disturbance) (*running, error) {
 	return r, nil
 }
 
-func (r *running) stop() {
+// stop ends a disturbance. The error is a quota that stays as the disturbance set it.
+func (r *running) stop() error {
 	for _, p := range r.procs {
 		_ = p.Process.Kill()
 	}
 	for _, p := range r.procs {
 		_ = p.Wait()
 	}
-	if r.quota != nil {
-		_, _ = r.quota.WriteAt(r.old, 0)
-		_ = r.quota.Close()
+	if r.quota == nil {
+		return nil
 	}
+	_, err := r.quota.WriteAt(r.old, 0)
+	if err = errors.Join(err, r.quota.Close()); err != nil {
+		return fmt.Errorf("the quota could not be put back to %q: %w", bytes.TrimSpace(r.old), err)
+	}
+	return nil
 }
 
 // possible tells why a disturbance cannot be created here, if so.
@@ -211,9 +219,8 @@ func (c *burnCmd) Run(e *env) error {
 		from, to = make([]uint64, 16<<20), make([]uint64, 16<<20)
 	}
 	start := time.Now()
-	for time.Since(start) < c.Length && e.ctx.Err() == nil {
+	for time.Since(start) < c.Length && e.ctx.Err() == nil { // without memory, reading the clock is the work
 		copy(to, from)
-		_ = math.Sqrt(float64(c.Core)) // reading the clock is the work
 	}
 	return nil
 }

@@ -224,6 +224,10 @@ func TestFromBundleToLibrary(t *testing.T) {
 		require.Positive(t, l.Latency.MedianMS)
 	}
 
+	code, _, errs := command("eval", model, "--data", data, "--predictions", filepath.Join(dir, "absent", "p.json"), "-o", filepath.Join(dir, "part.json"))
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "absent")
+	require.NoFileExists(t, filepath.Join(dir, "part.json"), "refused before the work")
 	predictions := filepath.Join(dir, "predictions.json")
 	succeed(t, "eval", model, "--data", data, "--record", model, "--device", "test bench", "--predictions", predictions)
 	var classes map[string][]int

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"time"
 
 	"gonum.org/v1/plot"
@@ -110,8 +109,14 @@ func (c *searchCmd) problem() (p search.Problem, limit float64, err error) {
 		return p, 0, fmt.Errorf("--front is %d, expected 1 to %d", c.Front, maxFront)
 	}
 	if c.Plot != "" {
-		if ext := filepath.Ext(c.Plot); c.Front < 1 || ext != ".svg" && ext != ".png" {
-			return p, 0, fmt.Errorf("--plot %s, expected --front and a name ending in .svg or .png", c.Plot)
+		if c.Front < 1 {
+			return p, 0, errors.New("--plot without --front, expected both")
+		}
+		if err := figure.Check(c.Plot); err != nil {
+			return p, 0, fmt.Errorf("--plot %w", err)
+		}
+		if err := makeFolder(c.Plot); err != nil {
+			return p, 0, err
 		}
 	}
 	p.MinAccuracy = c.MinAccuracy

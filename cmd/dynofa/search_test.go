@@ -45,7 +45,7 @@ func TestPredictorAndSearch(t *testing.T) {
 	require.Positive(t, one.Seconds)
 	require.Contains(t, succeed(t, args...), space.Text(one.Subnet))
 
-	plot := filepath.Join(dir, "front.svg")
+	plot := filepath.Join(dir, "new", "front.svg")
 	var front []searched
 	require.NoError(t, json.Unmarshal([]byte(succeed(t, "search", "--space", model, "--predictor", out, "--generations", "20", "--front", "6",
 		"--plot", plot, "--json")), &front))
@@ -69,7 +69,8 @@ func TestPredictorAndSearch(t *testing.T) {
 		"expected one of them":                                {exitUsage, []string{"--max-latency", "5", "--max-macs", "1e6"}},
 		"the limit is NaN":                                    {exitUsage, []string{"--max-macs", "NaN"}},
 		"--front is 1001, expected 1 to 1000":                 {exitUsage, []string{"--front", "1001"}},
-		"expected --front and a name ending in":               {exitUsage, []string{"--max-macs", "1e6", "--plot", plot}},
+		"--plot without --front, expected both":               {exitUsage, []string{"--max-macs", "1e6", "--plot", plot}},
+		"--plot x.pdf: expected a name that ends in":          {exitUsage, []string{"--front", "2", "--plot", "x.pdf"}},
 		"kernels is 9, expected one of [3 5 7]":               {exitUsage, []string{"--max-macs", "1e6", "--kernels", "9"}},
 	} {
 		code, _, errs := command(append([]string{"search", "--space", model, "--predictor", out, "--generations", "5"}, c.args...)...)

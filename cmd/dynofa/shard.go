@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -51,14 +50,7 @@ func writePart(path string, part encoder) error {
 	if err != nil {
 		return err
 	}
-	err = atomicfile.Replace(path, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+	return atomicfile.Write(path, data)
 }
 
 // readParts reads part files of one kind.

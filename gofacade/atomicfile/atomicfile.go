@@ -50,6 +50,14 @@ func Replace(path string, fill func(io.Writer) error) error {
 	return syncDir(dir)
 }
 
+// Write is Replace with the content as bytes.
+func Write(path string, data []byte) error {
+	return Replace(path, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
 // finish fills, syncs and closes the file; it is closed in any case.
 func finish(f *os.File, fill func(io.Writer) error) error {
 	err := fill(f)

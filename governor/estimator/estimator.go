@@ -123,7 +123,7 @@ type Estimator struct {
 	last     int       // configuration
 }
 
-// New makes an Estimator for a profile.
+// New makes an Estimator for a profile that Profile.Check finds nothing wrong with; a nil Config is the zero one.
 func New(p *governor.Profile, c *Config) *Estimator {
 	if c == nil {
 		c = &Config{}

@@ -2,6 +2,7 @@ package sensor
 
 import (
 	"os"
+	"time"
 
 	"github.com/dynofa/dynofa/governor/sensor/cgroup"
 	"github.com/dynofa/dynofa/governor/sensor/cpufreq"
@@ -54,5 +55,6 @@ type entry struct {
 	every  int
 	sensor source.Sensor
 	due    sysfs.Timer
-	rows   []source.Row // copies of the last ones; its own goroutine writes them, with the sampler's mutex
+	period time.Duration // between two readings, by what the last one found
+	rows   []source.Row  // copies of the last ones; its own goroutine writes them, with the sampler's mutex
 }

@@ -209,6 +209,26 @@ func TestCost(t *testing.T) {
 	}
 }
 
+// A sleep ends with the time or with the alarm, and does not begin after it.
+func TestAlarm(t *testing.T) {
+	for range 100 {
+		a := newAlarm()
+		require.True(t, a.sleep(time.Microsecond))
+		var sleeping sync.WaitGroup
+		for range 2 {
+			sleeping.Go(func() {
+				if a.sleep(time.Hour) {
+					panic("slept for an hour")
+				}
+			})
+		}
+		runtime.Gosched()
+		a.end()
+		sleeping.Wait()
+		require.False(t, a.sleep(time.Hour))
+	}
+}
+
 func BenchmarkSample(b *testing.B) {
 	var now time.Duration
 	s := New(Config{Clock: func() time.Duration { return now }})

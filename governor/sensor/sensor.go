@@ -33,7 +33,7 @@ type Sampler struct {
 	latest cell
 
 	close      sync.Once
-	stop       chan struct{}
+	alarm      alarm
 	background bool // of Open, not of New
 	running    sync.WaitGroup
 }
@@ -59,7 +59,7 @@ func New(c Config) *Sampler {
 			c.Driver = nvml.System()
 		}
 	}
-	return &Sampler{clock: c.Clock, period: c.Period, entries: all(c), stop: make(chan struct{})}
+	return &Sampler{clock: c.Clock, period: c.Period, entries: all(c), alarm: newAlarm()}
 }
 
 // Open makes a Sampler that reads in the background until Close. The files of the kernel have been read once when it
@@ -86,16 +86,8 @@ func Open(c Config) *Sampler {
 // reading: the goroutine sleeps until the first of its sensors is due.
 func (s *Sampler) run(group int) {
 	defer s.closeGroup(group)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-s.stop:
-			return
-		case <-timer.C:
-			s.sample(group)
-			timer.Reset(s.pause(group))
-		}
+	for pause := time.Duration(0); s.alarm.sleep(pause); pause = s.pause(group) {
+		s.sample(group)
 	}
 }
 
@@ -105,22 +97,19 @@ func (s *Sampler) pause(group int) time.Duration {
 	first := sysfs.Again
 	for _, e := range s.entries {
 		if e.group == group {
-			first = min(first, s.every(e))
+			first = min(first, e.period)
 		}
 	}
 	return first - s.clock()%first
 }
 
-// every is the time between two readings of a sensor: once a second is enough while all it has is missing.
-func (s *Sampler) every(e *entry) time.Duration {
+// periodOf is the time between two readings of a sensor: once a second is enough while all it has is missing.
+func (s *Sampler) periodOf(e *entry) time.Duration {
 	period := time.Duration(e.every) * s.period
 	for i := range e.rows {
 		if e.rows[i].Reading.Condition != governor.Missing || errors.Is(e.rows[i].Err, sysfs.ErrFirst) {
 			return period
 		}
-	}
-	if len(e.rows) == 0 {
-		return period
 	}
 	return max(period, sysfs.Again)
 }
@@ -140,13 +129,14 @@ func (s *Sampler) sample(group int) {
 		}
 		now := s.clock()
 		// Half a period early is better than a whole one late.
-		if !e.due.Due(now, s.every(e)-s.period/2) {
+		if !e.due.Due(now, e.period-s.period/2) {
 			continue
 		}
 		rows := e.sensor.Read(now)
 		s.mu.Lock()
 		e.rows = append(e.rows[:0], rows...)
 		s.mu.Unlock()
+		e.period = s.periodOf(e)
 		read = true
 	}
 	if read {
@@ -266,7 +256,7 @@ func (s *Sampler) List() []Row {
 // under way: that goroutine ends when the call does.
 func (s *Sampler) Close() error {
 	s.close.Do(func() {
-		close(s.stop)
+		s.alarm.end()
 		s.running.Wait()
 		if !s.background {
 			for group := range groups {

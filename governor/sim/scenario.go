@@ -139,7 +139,6 @@ type Stream struct {
 	Constraints Constraints `json:"constraints"`
 	Period      float64     `json:"period_ms"`
 	Levels      []Level     `json:"levels"`
-	Priority    int         `json:"priority,omitempty"` // higher goes first; that of the scenario's own model is 0
 }
 
 var seedLevels = []Level{

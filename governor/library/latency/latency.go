@@ -235,11 +235,7 @@ func (t *Table) Save(dir string) error {
 		return fmt.Errorf("latency: %s: %w", dir, err)
 	}
 	replace := func(name string, data []byte) error {
-		err := atomicfile.Replace(filepath.Join(dir, name), func(w io.Writer) error {
-			_, err := w.Write(data)
-			return err
-		})
-		if err != nil {
+		if err := atomicfile.Write(filepath.Join(dir, name), data); err != nil {
 			return fmt.Errorf("latency: %s: %w", filepath.Join(dir, name), err)
 		}
 		return nil

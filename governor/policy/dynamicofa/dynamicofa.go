@@ -68,7 +68,7 @@ func (w *Window) Observe(o governor.Observation) {
 	for _, r := range w.records {
 		sum += r
 	}
-	w.estimate.Mean, w.estimate.Count = sum/window, min(w.count, window)
+	w.estimate.Mean = sum / window
 }
 
 // Estimate is the current estimate.

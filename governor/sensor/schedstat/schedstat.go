@@ -5,6 +5,9 @@
 // The value is the share of the time during which the threads wanted to run that they had to wait, over all of them:
 // with a share c an inference takes about 1/(1-c) as long as on an idle machine. While the threads hardly want to run,
 // the share is of a fiftieth of the wall time, so that the noise of an idle process is no contention.
+//
+// A thread that has rested for twenty readings is looked at every fifth time only, until it runs again: most threads of a
+// process do nothing, and reading their files costs more than everything else.
 package schedstat
 
 import (
@@ -16,18 +19,26 @@ import (
 	"github.com/dynofa/dynofa/governor/sensor/internal/sysfs"
 )
 
+// A thread rests after so many readings without any gain, and is then read once in so many.
+const (
+	resting = 20
+	rarely  = 5
+)
+
 // least of the wall time is what the waiting is at least compared with.
 const least = 0.02
 
 // Sensor reads the threads of this process.
 type Sensor struct {
 	threads *sysfs.Nodes[*thread]
+	last    time.Duration // when Read was called last
 	rows    [2]source.Row
 }
 
 type thread struct {
 	file      *sysfs.File
 	run, wait source.Counter
+	rest      int // readings without any gain; from resting on also those left out
 }
 
 func (t *thread) Close() { t.file.Close() }
@@ -50,11 +61,19 @@ func New(root string, tids []int) *Sensor {
 
 // Read sums what the threads gained since the last Read. Threads that are new begin with the next one.
 func (s *Sensor) Read(now time.Duration) []source.Row {
-	var run, wait, passed float64
+	var run, wait float64
+	passed := float64(now - s.last)
+	s.last = now
 	count := 0
 	failed := sysfs.ErrNoNode
 	for _, t := range s.threads.List(now) {
-		ran, waited, took, err := t.read(now)
+		if t.rest >= resting && passed > 0 {
+			if t.rest++; t.rest%rarely != 0 {
+				count++
+				continue
+			}
+		}
+		ran, waited, err := t.read(now)
 		if sysfs.Condition(err) == governor.Missing && err != sysfs.ErrFirst { //nolint:errorlint // a sentinel of our own
 			s.threads.Rescan() // it has ended
 		}
@@ -62,7 +81,7 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 			failed = err
 			continue
 		}
-		run, wait, passed = run+ran, wait+waited, max(passed, took)
+		run, wait = run+ran, wait+waited
 		count++
 	}
 	if count == 0 {
@@ -75,22 +94,27 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 	return s.rows[:]
 }
 
-// read is what the thread ran and waited since the last call, and how long that is ago, in nanoseconds.
-func (t *thread) read(now time.Duration) (run, wait, passed float64, err error) {
+// read is what the thread ran and waited since the last call, in nanoseconds.
+func (t *thread) read(now time.Duration) (run, wait float64, err error) {
+	rested := t.rest
+	t.rest = 0
 	text, err := t.file.Read(now)
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, 0, err
 	}
 	a, b, err := parse(text)
 	if err != nil {
-		return 0, 0, 0, err
+		return 0, 0, err
 	}
-	ran, took, err := t.run.Step(a, now)
+	ran, _, err := t.run.Step(a, now)
 	waited, _, err2 := t.wait.Step(b, now)
 	if err == nil {
 		err = err2
 	}
-	return float64(ran), float64(waited), float64(took), err
+	if err == nil && ran+waited == 0 {
+		t.rest = max(rested, min(rested+1, resting))
+	}
+	return float64(ran), float64(waited), err
 }
 
 // parse reads "run wait slices". A kernel that does not keep these counters writes "0 0 0", also for a thread

@@ -33,6 +33,46 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// A thread that rests is read less often, and nothing of what it gains is lost.
+func TestRest(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "proc/self/task/1")
+	require.NoError(t, os.MkdirAll(dir, 0o755))
+	write := func(run, wait time.Duration) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "schedstat"), fmt.Appendf(nil, "%d %d 5\n", run, wait), 0o644))
+	}
+	s := New(root, nil)
+	now, run, wait := time.Duration(0), time.Second, time.Duration(0)
+	next := func() governor.Reading {
+		now += 50 * time.Millisecond
+		row := s.Read(now)
+		require.Equal(t, row[0].Reading.Condition == governor.Valid, row[1].Reading.Value == 1)
+		return row[0].Reading
+	}
+	write(run, wait)
+	next()
+	for offset := range 2 * rarely {
+		for range resting + offset {
+			require.Equal(t, governor.Reading{At: now + 50*time.Millisecond, Condition: governor.Valid}, next())
+		}
+		run, wait = run+40*time.Millisecond, wait+60*time.Millisecond
+		write(run, wait)
+		calls := 1
+		for ; ; calls++ {
+			if got := next(); got.Value != 0 {
+				require.InDelta(t, 0.6, got.Value, 1e-12)
+				break
+			}
+		}
+		require.Equal(t, rarely-offset%rarely, calls)
+	}
+	for range resting {
+		next()
+	}
+	now -= time.Second
+	require.Equal(t, governor.Wrong, next().Condition)
+}
+
 // Threads come and go; only what they did while both readings saw them counts.
 func TestThreads(t *testing.T) {
 	root := t.TempDir()
