@@ -2,6 +2,7 @@ package harness
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"strings"
 	"testing"
@@ -59,6 +60,14 @@ func TestReadWhatWasWritten(t *testing.T) {
 	require.Equal(t, 800, s.Queries)
 	require.InDelta(t, 1.0/8, s.Dirty, 1e-9)
 	require.Nil(t, s.EnergyMJ, "no meter, no number")
+
+	few := &Measured{Row: r.Rows[1].Row, Chunks: []Chunk{{NS: []int64{1000, 2000}, Images: 1, Seconds: 1, Dirty: []string{"steal"}}}}
+	text, err := json.Marshal(few.Summarize())
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"median_ms":0.00`)
+	for _, unknown := range []string{"clean_median_ms", "p90_ms", "p99_ms", "p999_ms"} {
+		require.NotContains(t, string(text), unknown, "two queries in a dirty chunk")
+	}
 }
 
 // A run that is killed leaves whole lines and perhaps the beginning of one more.

@@ -7,11 +7,11 @@ type Summary struct {
 	Name     string  `json:"name"`
 	Queries  int     `json:"queries"`
 	Seconds  float64 `json:"seconds"`
-	MedianMS float64 `json:"median_ms"`       // of a query
-	CleanMS  float64 `json:"clean_median_ms"` // of the chunks that are not dirty; 0 if all are
-	P90MS    float64 `json:"p90_ms"`          // upper bound at 99 % confidence, 0 if it does not hold
-	P99MS    float64 `json:"p99_ms"`
-	P999MS   float64 `json:"p999_ms"`
+	MedianMS float64 `json:"median_ms"`                 // of a query
+	CleanMS  float64 `json:"clean_median_ms,omitempty"` // of the chunks that are not dirty; 0 if all are
+	P90MS    float64 `json:"p90_ms,omitempty"`          // upper bound at 99 % confidence, 0 if it does not hold
+	P99MS    float64 `json:"p99_ms,omitempty"`
+	P999MS   float64 `json:"p999_ms,omitempty"`
 	ImagesPS float64 `json:"images_per_s"`
 	// Valid tells whether the scenario's own result holds; Why says what is missing.
 	Valid    bool     `json:"valid"`

@@ -27,6 +27,7 @@ if ! "$work/a/dynofa" bench worker --help >/dev/null 2>&1; then
     echo "bench-gate: $base has no bench worker, expected a revision that has" >&2
     exit 2
 fi
+echo "bench-gate: A is $base ($(git rev-parse --short "$base^{commit}")), B is this tree"
 governor=0
 if [[ $("$work/a/dynofa" sim --help) == *--record* ]]; then
     for side in a b; do "$work/$side/dynofa" sim --policy steady --record "$work/$side.jsonl" >/dev/null || exit 2; done

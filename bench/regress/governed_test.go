@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +43,10 @@ func TestGateFindsAWorseGovernor(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, Same, same.Verdict)
 	require.Len(t, same.Governed, 3*(16+1))
+	var table strings.Builder
+	same.Print(&table)
+	require.Equal(t, 3, strings.Count(table.String(), "policy=steady"), "the means alone: %s", &table)
+	require.Contains(t, table.String(), "48 rows of single scenarios are the same, too")
 	for _, p := range policy.Ablation()[1:] {
 		if !slices.Contains([]string{"no feed-forward", "no jumps", "no hysteresis", "no sensors"}, p.Name) {
 			continue
@@ -49,7 +54,11 @@ func TestGateFindsAWorseGovernor(t *testing.T) {
 		c, err := CompareFiles(before, played(t, p, sim.Suite(), seeds), l)
 		require.NoError(t, err)
 		require.Equal(t, Regression, c.Verdict, p.Name)
-		t.Logf("%s: %q", p.Name, c.Names(Regression))
+		table.Reset()
+		c.Print(&table)
+		for _, name := range append(c.Names(Regression), c.Names(Inconclusive)...) {
+			require.Contains(t, table.String(), name)
+		}
 	}
 }
 

@@ -210,7 +210,7 @@ func (h *History) Series(effect float64) []Series {
 			for name, v := range values {
 				s := byName[name]
 				if s == nil {
-					s = &Series{Name: name, Unit: "ms"}
+					s = &Series{Name: name, Unit: "ms", Shifts: []Shift{}}
 					if q := quantityOf(name); q != nil {
 						s.Unit = q.unit
 					}

@@ -60,7 +60,7 @@ func (s *Side) start(ctx context.Context) (*worker, error) {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
 	if err := w.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Name, err)
+		return nil, fmt.Errorf("%s: %w, expected a bundle (.dofa), a result file (.jsonl) or a build of dynofa", s.Name, err)
 	}
 	w.in = in
 	go func() {

@@ -3,6 +3,7 @@ package regress
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 )
@@ -69,9 +70,18 @@ func (c *Comparison) printGoverned(out io.Writer) {
 	fmt.Fprintf(out, "\ngovernor: change is B minus A, positive is worse; intervals hold together with %.4g %%\n\n", 100*(1-c.Alpha))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "verdict\tchange\tinterval\teffect\tA\tB\truns\trow\n")
+	suite := func(g *Governed) bool { return quantityOf(g.Name).suite }
+	means, same := slices.ContainsFunc(c.Governed, func(g Governed) bool { return suite(&g) }), 0
 	for i := range c.Governed {
 		g := &c.Governed[i]
+		if means && !suite(g) && g.Verdict == Same {
+			same++
+			continue
+		}
 		fmt.Fprintf(w, "%s\t%+.3f\t%+.3f .. %+.3f\t%.2g\t%.3f\t%.3f\t%d\t%s, %s\n", g.Verdict.mark(), g.Change, g.Low, g.High, g.Effect, g.A, g.B, g.Runs, g.Name, g.Unit)
 	}
 	_ = w.Flush()
+	if same > 0 {
+		fmt.Fprintf(out, "%d rows of single scenarios are the same, too (--json has them)\n", same)
+	}
 }

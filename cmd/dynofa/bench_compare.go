@@ -107,9 +107,6 @@ func (c *benchCompareCmd) Run(e *env) error {
 		if err := limit.Allows(o.Limits); err != nil {
 			return err
 		}
-		if limit == nil {
-			fmt.Fprintln(e.stderr, "bench aa has not measured yet what this machine can find")
-		}
 		a, b := c.side(c.A, "", c.A), c.side(c.B, "", c.B)
 		if kind(c.A) == "bundle" {
 			self, err := os.Executable()
@@ -131,6 +128,9 @@ func (c *benchCompareCmd) Run(e *env) error {
 			return err
 		}
 		_ = bar.Finish()
+		if limit == nil {
+			fmt.Fprintln(e.stderr, "no limit of this machine is known (dynofa bench aa measures it): --effect is not checked")
+		}
 	}
 	if c.JSON {
 		if err := e.json(found); err != nil {

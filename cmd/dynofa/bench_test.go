@@ -109,6 +109,7 @@ func TestBenchRefusesWrongInput(t *testing.T) {
 		{"expected the same", []string{"compare", file, other}},
 		{"expected two of a kind", []string{"compare", file, fashion}},
 		{"no such file", []string{"compare", "none.jsonl", file}},
+		{"expected a bundle (.dofa), a result file (.jsonl) or a build of dynofa", []string{"compare", write("a.txt", ""), write("b.txt", ""), "--model", fashion}},
 		{`--scenario "x"`, []string{"run", fashion, "--scenario", "x"}},
 		{"x.bmp: expected a name that ends in .svg or .png", []string{"run", fashion, "--plot", "x.bmp"}},
 		{"--duration 0s, expected more than zero", []string{"run", fashion, "--duration", "0s"}},

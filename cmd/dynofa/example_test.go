@@ -10,6 +10,7 @@ import (
 	"github.com/dynofa/dynofa/governor"
 	"github.com/dynofa/dynofa/governor/estimator"
 	"github.com/dynofa/dynofa/governor/policy/steady"
+	"github.com/dynofa/dynofa/governor/sensor"
 )
 
 // The loop of a product: the governor decides, the engine runs, the governor learns. It stands here because only cmd
@@ -33,8 +34,12 @@ func Example() {
 			Latency:  []time.Duration{time.Duration(l.Latency[0].MedianMS * 1e6)},
 		})
 	}
+	started := time.Now()
+	clock := func() time.Duration { return time.Since(started) } // the same for sensors and governor
+	sensors := sensor.Open(sensor.Config{Clock: clock})
+	defer sensors.Close()
 	g, err := governor.New(governor.Config{
-		Profile: profile, Estimator: estimator.New(profile, nil), Policy: steady.New(nil),
+		Profile: profile, Estimator: estimator.New(profile, nil), Policy: steady.New(nil), Hardware: sensors.Hardware, Now: clock,
 		Constraints: governor.Constraints{Deadline: time.Minute}, // generous: the most accurate level always fits
 	})
 	if err != nil {
