@@ -75,10 +75,11 @@ func (g *Governor) Next() Decision { return g.NextWithin(g.constraints.Load().De
 // lately is how many requests it takes to forget most of a small budget: the filter, too, averages about 50.
 const lately = 50
 
-// NextWithin is Next for a request that has waited: left is the time until its answer is late. With others behind
-// it, the caller asks for less, so that they are in time, too.
+// NextWithin is Next for a request that has waited: left is the time until its answer is late, zero or less if it is.
+// With others behind it, the caller asks for less, so that they are in time, too.
 func (g *Governor) NextWithin(left time.Duration) Decision {
 	s := &g.state
+	left = max(left, 1)
 	asked := g.constraints.Load()
 	if asked != g.asked { // other goals, other budgets
 		g.asked, s.Least = asked, left

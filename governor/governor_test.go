@@ -1,6 +1,7 @@
 package governor_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -64,6 +65,16 @@ func TestClimbsIntoWhatLasts(t *testing.T) {
 	require.Equal(t, 1, with(deadline/2))
 	require.NoError(t, g.SetConstraints(governor.Constraints{Deadline: 2 * deadline}))
 	require.Equal(t, 5, with(2*deadline), "other goals count at once")
+}
+
+// Share gives a model nothing when nothing is left, and a queue may be behind already.
+func TestNothingLeftIsLeastLate(t *testing.T) {
+	for _, left := range []time.Duration{1, 0, -1, math.MinInt64} {
+		m := &governortest.Machine{Profile: governortest.Profile(), Slow: 1}
+		g := join(t, m, false, nil)
+		m.Run(g, deadline, 50)
+		require.Equal(t, governor.Decision{GaveUp: governor.Latency}, g.NextWithin(left), "%v", left)
+	}
 }
 
 func TestSensorsTellBeforeTheFirstLateInference(t *testing.T) {
@@ -144,6 +155,9 @@ func TestRefusals(t *testing.T) {
 		},
 		"sensors without a clock": func(c *governor.Config) { c.Hardware = func() governor.Hardware { return governor.Hardware{} } },
 		"0 levels":                func(c *governor.Config) { c.Profile = &governor.Profile{} },
+		"and 65 configurations": func(c *governor.Config) {
+			c.Profile = &governor.Profile{Levels: p.Levels, Configurations: make([]governor.Configuration, 65)}
+		},
 	} {
 		c := good
 		change(&c)

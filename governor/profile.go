@@ -30,10 +30,14 @@ type Profile struct {
 	Cores          float64 // CPUs that there were when the latencies were measured; 0: as many as threads
 }
 
+// MaxConfigurations bounds the ways to run a level: a policy looks at each, and keeps what it finds without allocating.
+const MaxConfigurations = 64
+
 // Check tells what is wrong with the profile, if anything.
 func (p *Profile) Check() error {
-	if len(p.Levels) == 0 || len(p.Configurations) == 0 {
-		return fmt.Errorf("governor: profile with %d levels and %d configurations, expected at least one of each", len(p.Levels), len(p.Configurations))
+	if len(p.Levels) == 0 || len(p.Configurations) == 0 || len(p.Configurations) > MaxConfigurations {
+		return fmt.Errorf("governor: profile with %d levels and %d configurations, expected at least one of each, and at most %d configurations",
+			len(p.Levels), len(p.Configurations), MaxConfigurations)
 	}
 	for i, c := range p.Configurations {
 		if !(c.LaunchMS >= 0 && c.LaunchMS <= 24*3600e3) || c.LaunchMS > 0 && !c.GPU {

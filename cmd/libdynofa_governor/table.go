@@ -169,10 +169,7 @@ func (n *instance) constrain(c governor.Constraints) error {
 
 func (n *instance) next() int { return n.decide(n.governor.Next()) }
 
-// nextWithin takes no time left for the least there is: policies divide by it.
-func (n *instance) nextWithin(left time.Duration) int {
-	return n.decide(n.governor.NextWithin(max(left, 1)))
-}
+func (n *instance) nextWithin(left time.Duration) int { return n.decide(n.governor.NextWithin(left)) }
 
 func (n *instance) decide(d governor.Decision) int {
 	n.gaveUp.Store(uint32(d.GaveUp))

@@ -84,8 +84,6 @@ func (p *Policy) Next(s *governor.State) governor.Decision {
 	return d
 }
 
-const maxConfigurations = 64
-
 // slower is a slowdown of so many times the estimated one, of one kind of processor: what a GPU may do is nothing to
 // the CPU.
 type slower struct {
@@ -103,9 +101,9 @@ func (x slower) of(s *governor.State, configuration int) float64 {
 // pick is the best option at a slowdown beyond the estimated one, and its predicted latency over the budget.
 func (p *Policy) pick(s *governor.State, slower slower, quantile float64) (best governor.Decision, late float64) {
 	e, c, last := s.Estimate, &s.Constraints, s.Settled
-	n := min(len(s.Profile.Configurations), maxConfigurations)
-	var factor [maxConfigurations]float64 // from the expected latency to the median over the budget
-	var about [maxConfigurations]float64  // to the predicted one, but for the option's own scatter
+	n := len(s.Profile.Configurations)
+	var factor [governor.MaxConfigurations]float64 // from the expected latency to the median over the budget
+	var about [governor.MaxConfigurations]float64  // to the predicted one, but for the option's own scatter
 	for k := range n {
 		factor[k] = float64(e.Slowdown[k]*slower.of(s, k)) / max(1e-9, s.Budget.Seconds())
 		about[k] = float64(factor[k] * exact.Exp(float64(quantile*e.Widen[k])))
