@@ -17,6 +17,11 @@ import (
 func Replace(path string, fill func(io.Writer) error) error {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
+	} else if target, err := os.Readlink(path); err == nil { // to what is not there yet
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = target
 	}
 	mode := fs.FileMode(0o666) // less the umask, as for any new file
 	old, err := os.Stat(path)

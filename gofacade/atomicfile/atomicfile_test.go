@@ -3,6 +3,7 @@ package atomicfile_test
 import (
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -10,6 +11,22 @@ import (
 
 	"github.com/dynofa/dynofa/gofacade/atomicfile"
 )
+
+func TestLinkToNothingIsFollowed(t *testing.T) {
+	dir := t.TempDir()
+	link, target := filepath.Join(dir, "link"), filepath.Join(dir, "target")
+	require.NoError(t, os.Symlink("target", link))
+	require.NoError(t, atomicfile.Replace(link, func(w io.Writer) error {
+		_, err := io.WriteString(w, "new")
+		return err
+	}))
+	text, err := os.ReadFile(target)
+	require.NoError(t, err)
+	require.Equal(t, "new", string(text))
+	to, err := os.Readlink(link)
+	require.NoError(t, err)
+	require.Equal(t, "target", to)
+}
 
 func TestErrorsNameTheFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "absent", "f.json")
