@@ -233,8 +233,9 @@ func (s *Scenario) complete() error {
 		return bad("name", fmt.Sprintf("%.20q", s.Name), "1 to 100 characters")
 	case !within(s.Length, 1, maxLength):
 		return bad("length_ms", s.Length, "1 to 86400000")
-	case len(s.Levels) > maxLevels || len(s.Configurations) > 64:
-		return bad("number of levels and configurations", fmt.Sprint(len(s.Levels), ", ", len(s.Configurations)), "at most 1024 and 64")
+	case len(s.Levels) > maxLevels || len(s.Configurations) > governor.MaxConfigurations:
+		return bad("number of levels and configurations", fmt.Sprint(len(s.Levels), ", ", len(s.Configurations)),
+			fmt.Sprintf("at most %d and %d", maxLevels, governor.MaxConfigurations))
 	case len(s.Events) > maxItems || len(s.Faults) > maxItems || len(s.Others) > 8 || len(s.Noise.Spikes) > 16:
 		return bad("length of a list", "too large", "at most 65536 events and faults, 8 others, 16 spikes")
 	case len(s.Error) != 0 && len(s.Error) != len(s.Levels):
