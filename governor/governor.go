@@ -141,6 +141,11 @@ func (g *Governor) Observe(latency time.Duration) {
 // Estimate is what the estimator thinks now, for displays; valid until the next call of any method.
 func (g *Governor) Estimate() *Estimate { return g.config.Estimator.Estimate() }
 
+// Claim is what Share needs to know of this model, valid as the Estimate is.
+func (g *Governor) Claim(priority int) Claim {
+	return Claim{Profile: g.config.Profile, Estimate: g.Estimate(), Constraints: *g.constraints.Load(), Priority: priority}
+}
+
 func (d Decision) String() string {
 	return fmt.Sprintf("level %d, configuration %d", d.Level, d.Configuration)
 }

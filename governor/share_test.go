@@ -104,10 +104,7 @@ func TestShareOnADevice(t *testing.T) {
 		}
 		for frame := range 300 {
 			if shared && frame%10 == 0 {
-				limits, ok, err := governor.Share([]governor.Claim{
-					{Profile: p, Estimate: models[0].Estimate(), Constraints: c, Priority: 1},
-					{Profile: p, Estimate: models[1].Estimate(), Constraints: c},
-				}, c.Deadline.Seconds()/period.Seconds())
+				limits, ok, err := governor.Share([]governor.Claim{models[0].Claim(1), models[1].Claim(0)}, c.Deadline.Seconds()/period.Seconds())
 				require.NoError(t, err)
 				require.True(t, ok)
 				models[0].limit, models[1].limit = limits[0], limits[1]

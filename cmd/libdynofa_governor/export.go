@@ -128,7 +128,7 @@ func dynofa_governor_constrain(g C.dynofa_governor, deadline, probability, minAc
 	}
 	c, err := constraints(float64(deadline), float64(probability), float64(minAccuracy))
 	if err == nil {
-		err = n.constrain(c)
+		err = n.governor.SetConstraints(c)
 	}
 	if err != nil {
 		say(err, text, size)

@@ -24,8 +24,6 @@ func main() {} // of a library is never called
 type instance struct {
 	governor *governor.Governor
 	sensors  *sensor.Sampler // nil: none
-	profile  *governor.Profile
-	asked    atomic.Pointer[governor.Constraints] // by C last
 	gaveUp   atomic.Uint32
 	decided  bool // by next, and not observed; only the thread of next and observe uses it
 }
@@ -88,8 +86,7 @@ func (t *table) add(s settings) (uint64, error) {
 	clock := func() time.Duration { return time.Since(started) }
 	estimator, decides := all[i].New(profile)
 	config := governor.Config{Profile: profile, Estimator: estimator, Policy: decides, Constraints: s.constraints, Now: clock}
-	n := &instance{profile: profile}
-	n.asked.Store(&s.constraints)
+	n := &instance{}
 	if s.sensors {
 		n.sensors = sensor.Open(sensor.Config{Clock: clock})
 		config.Hardware = n.sensors.Hardware
@@ -132,7 +129,7 @@ func (t *table) share(claims []claim, budget float64) ([]float64, error) {
 		if n == nil {
 			return nil, fmt.Errorf("claim %d: %w", i, errHandle)
 		}
-		list[i] = governor.Claim{Profile: n.profile, Estimate: n.governor.Estimate(), Constraints: *n.asked.Load(), Priority: c.priority}
+		list[i] = n.governor.Claim(c.priority)
 		if c.period != 0 {
 			period, ok := milliseconds(c.period)
 			if !ok {
@@ -157,14 +154,6 @@ func (n *instance) close() error {
 		return nil
 	}
 	return n.sensors.Close()
-}
-
-func (n *instance) constrain(c governor.Constraints) error {
-	err := n.governor.SetConstraints(c)
-	if err == nil {
-		n.asked.Store(&c)
-	}
-	return err
 }
 
 func (n *instance) next() int { return n.decide(n.governor.Next()) }

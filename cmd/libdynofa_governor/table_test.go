@@ -91,7 +91,7 @@ func TestShare(t *testing.T) {
 	n = list.get(claims[0].handle)
 	require.Equal(t, 1, n.nextWithin(time.Duration(limits[0]*1e6)), "and leaves time for the other one: %v", limits)
 
-	require.NoError(t, n.constrain(governor.Constraints{Deadline: 6 * time.Millisecond}))
+	require.NoError(t, n.governor.SetConstraints(governor.Constraints{Deadline: 6 * time.Millisecond}))
 	limits, err = list.share(claims, 1)
 	require.NoError(t, err)
 	require.Less(t, limits[0], 6.0, "the deadline of now counts")
