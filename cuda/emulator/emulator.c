@@ -8,6 +8,7 @@
 
 #include "fibre.h"
 #include "tensor.h"
+#include "walk.h"
 
 enum { STACK = 64 * 1024, FINISHED = -1 };
 
@@ -59,34 +60,6 @@ static int prepare(void) {
     mprotect(now.shared_end, page, PROT_NONE);
     now.stacks = now.shared_end + page;
     return 1;
-}
-
-static uint32_t common_factor(uint32_t a, uint32_t b) {
-    return b == 0 ? a : common_factor(b, a % b);
-}
-
-/* An order of 0..count-1: it begins at `first` and goes on by `step`, without a common factor. */
-typedef struct walk {
-    uint64_t first, step, count;
-} walk;
-
-static walk walk_of(uint32_t count, emulator_order order) {
-    walk w = {0, 1, count};
-    if (order == EMULATOR_DESCENDING) {
-        w.first = count - 1;
-        w.step = w.first;
-    }
-    if (order == EMULATOR_PERMUTED) {
-        w.first = count / 3;
-        w.step = count * 2ULL / 5 + 1;
-        while (common_factor(count, (uint32_t)w.step) != 1)
-            w.step++;
-    }
-    return w;
-}
-
-static uint32_t walk_at(const walk *w, uint32_t i) {
-    return (uint32_t)((w->first + i * w->step) % w->count);
 }
 
 typedef struct orders {
@@ -144,18 +117,24 @@ static const char *run_block(uint32_t threads, const orders *in) {
     return fault;
 }
 
+const char *emulator_geometry(const char *name, const uint32_t grid[3], uint32_t threads,
+                              uint32_t shared) {
+    static char fault[128];
+    if (threads >= 1 && threads <= EMULATOR_THREADS && shared <= EMULATOR_SHARED &&
+        shared % 16 == 0 && grid[0] >= 1 && grid[1] >= 1 && grid[2] >= 1 && grid[1] <= 65535 &&
+        grid[2] <= 65535 && (uint64_t)grid[0] * grid[1] <= UINT32_MAX / grid[2])
+        return NULL;
+    snprintf(fault, sizeof fault, "%s: no device runs a grid of %u x %u x %u, %u threads, %u bytes",
+             name, (unsigned)grid[0], (unsigned)grid[1], (unsigned)grid[2], (unsigned)threads,
+             (unsigned)shared);
+    return fault;
+}
+
 const char *emulator_launch(const emulator_kernel *kernel, const void *args, const uint32_t grid[3],
                             uint32_t threads, uint32_t shared, emulator_order order) {
-    static char fault[128];
-    if (threads < 1 || threads > EMULATOR_THREADS || shared > EMULATOR_SHARED || shared % 16 != 0 ||
-        grid[0] < 1 || grid[1] < 1 || grid[2] < 1 || grid[1] > 65535 || grid[2] > 65535 ||
-        (uint64_t)grid[0] * grid[1] > UINT32_MAX / grid[2]) {
-        snprintf(fault, sizeof fault,
-                 "%s: no device runs a grid of %u x %u x %u, %u threads, %u bytes", kernel->name,
-                 (unsigned)grid[0], (unsigned)grid[1], (unsigned)grid[2], (unsigned)threads,
-                 (unsigned)shared);
-        return fault;
-    }
+    const char *wrong = emulator_geometry(kernel->name, grid, threads, shared);
+    if (wrong != NULL)
+        return wrong;
     if (!prepare())
         return "no memory for the stacks of the emulated threads";
     now.kernel = kernel;
@@ -173,7 +152,7 @@ const char *emulator_launch(const emulator_kernel *kernel, const void *args, con
         emulator_now.block[1] = at / grid[0] % grid[1];
         emulator_now.block[2] = at / grid[0] / grid[1];
         memset(emulator_now.shared, 0xFF, shared);
-        const char *wrong = run_block(threads, &in);
+        wrong = run_block(threads, &in);
         if (wrong != NULL)
             return wrong;
     }

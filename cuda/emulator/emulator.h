@@ -55,6 +55,10 @@ typedef enum emulator_order {
 
 enum { EMULATOR_THREADS = 1024, EMULATOR_SHARED = 48 * 1024 };
 
+/* What is wrong with a launch of that name, or NULL. */
+const char *emulator_geometry(const char *name, const uint32_t grid[3], uint32_t threads,
+                              uint32_t shared);
+
 /* Runs a grid. Shared memory holds 0xff (NaN) before each block, begins and ends at memory that
  * cannot be touched, and is exactly `shared` bytes, a multiple of 16. Returns NULL, or what the
  * kernel or the launch did wrong; an address out of bounds is a signal. */

@@ -7,9 +7,9 @@
  *   - Device memory cannot be touched by the host: addresses that it is given are of a mapping
  *     without access, and the kernels' own lies elsewhere. New memory is NaN, each allocation ends
  *     at a page that nothing may touch, and its addresses are not used again.
- *   - PTX is only read: its version and target have to suit the driver and the device, and an entry
- *     needs as many bytes of parameters as the emulated kernel takes. One that is not of ours does
- *     nothing.
+ *   - PTX is read: its version and target have to suit the driver and the device, and an entry
+ *     needs as many bytes of parameters as the emulated kernel takes, which is run in its place.
+ * One that is not of ours does nothing.
  *
  * The environment makes it fail; it is read at each call.
  *   DYNOFA_FAKE_CUDA_FAIL        NAME:N[:CODE],...: call N of the function, counted from when the
@@ -20,7 +20,9 @@
  *   DYNOFA_FAKE_CUDA_DEVICES     how many, 1
  *   DYNOFA_FAKE_CUDA_SM          compute capability, 87
  *   DYNOFA_FAKE_CUDA_INTEGRATED  1: the device shares the host's memory
- *   DYNOFA_FAKE_CUDA_ORDER       0, 1, 2: threads ascending, descending, permuted */
+ *   DYNOFA_FAKE_CUDA_ORDER       0, 1, 2: threads ascending, descending, permuted
+ *   DYNOFA_FAKE_CUDA_PTX         1: modules that are loaded run their PTX, by ptx.h
+ *   DYNOFA_FAKE_CUDA_COUNTS      FILE: what each kernel so run asks for, a JSON object a launch */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
@@ -32,6 +34,7 @@
 #include <unistd.h>
 
 #include "emulator.h"
+#include "ptx.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -82,6 +85,7 @@ typedef enum op_kind { OP_TO_DEVICE, OP_TO_HOST, OP_COPY, OP_SET, OP_KERNEL, OP_
 
 typedef struct function {
     const emulator_kernel *kernel;
+    const ptx_entry *ptx; /* to be run instead, or NULL */
     uint32_t most_shared, most_threads;
 } function;
 
@@ -96,7 +100,7 @@ typedef struct op {
     event *event;
     const function *function;
     uint32_t grid[3], threads, shared;
-    unsigned char args[256];
+    _Alignas(16) unsigned char args[256];
 } op;
 
 typedef struct queue {
@@ -113,6 +117,7 @@ typedef struct stream {
 enum { MOST_KERNELS = 64 };
 typedef struct module {
     char *text;
+    ptx_module *ptx; /* or NULL */
     function functions[MOST_KERNELS];
 } module;
 
@@ -122,6 +127,7 @@ static struct {
     unsigned retained;
     result lost; /* what every call returns since the device failed */
     unsigned long kernels;
+    int stray; /* the last address of a kernel was of no memory */
     allocation *allocations;
     stream *streams;
     size_t used;
@@ -318,9 +324,53 @@ static result queue_add_all(queue *to, const queue *from) {
     return SUCCESS;
 }
 
+/* Of device memory, and of what is mapped for it. */
+static void *for_kernels(uint64_t address, size_t bytes) {
+    static const allocation *last;
+    static unsigned long since; /* freed allocations do not count */
+    unsigned char *p = (unsigned char *)(uintptr_t)address;
+    if (since != fake.kernels || last == NULL || p < last->given ||
+        (size_t)(p - last->given) > last->bytes - bytes || last->bytes < bytes) {
+        last = allocation_of(p, bytes);
+        since = fake.kernels;
+    }
+    fake.stray = last == NULL;
+    return last == NULL ? NULL : last->real + (p - last->given);
+}
+
+static void write_counts(const char *path, const op *o, const ptx_counts *c) {
+    FILE *f = fopen(path, "a");
+    if (f == NULL) {
+        fprintf(stderr, "fake libcuda: cannot write %s\n", path);
+        return;
+    }
+    fprintf(f, "{\"kernel\":\"%s\",\"grid\":[%u,%u,%u],\"threads\":%u,\"shared\":%u",
+            o->function->kernel->name, (unsigned)o->grid[0], (unsigned)o->grid[1],
+            (unsigned)o->grid[2], (unsigned)o->threads, (unsigned)o->shared);
+#define COUNT(name) fprintf(f, ",\"" #name "\":%llu", (unsigned long long)c->name);
+    PTX_COUNTS(COUNT)
+#undef COUNT
+    fputs("}\n", f);
+    fclose(f);
+}
+
+static result run_ptx(const op *o, emulator_order order) {
+    const char *path = getenv("DYNOFA_FAKE_CUDA_COUNTS");
+    ptx_counts counts = {0};
+    const char *wrong = ptx_launch(o->function->ptx, o->args, o->grid, o->threads, o->shared, order,
+                                   for_kernels, path == NULL ? NULL : &counts);
+    if (wrong != NULL)
+        fprintf(stderr, "fake libcuda: %s\n", wrong);
+    else if (path != NULL)
+        write_counts(path, o, &counts);
+    return wrong == NULL ? SUCCESS : fake.stray ? ILLEGAL_ADDRESS : LAUNCH_FAILED;
+}
+
 /* Pointers that a kernel is given become the emulator's. */
 static result run_kernel(const op *o) {
     _Alignas(16) unsigned char args[sizeof o->args];
+    const emulator_order order =
+        (emulator_order)(setting("DYNOFA_FAKE_CUDA_ORDER", 0) % EMULATOR_ORDERS);
     memcpy(args, o->args, sizeof args);
     for (size_t i = 0; i < o->function->kernel->pointers; i++) {
         uintptr_t given, real;
@@ -335,8 +385,8 @@ static result run_kernel(const op *o) {
     }
     if (++fake.kernels == setting("DYNOFA_FAKE_CUDA_LOST", 0))
         return LAUNCH_FAILED;
-    const emulator_order order =
-        (emulator_order)(setting("DYNOFA_FAKE_CUDA_ORDER", 0) % EMULATOR_ORDERS);
+    if (o->function->ptx != NULL)
+        return run_ptx(o, order);
     if (o->function->kernel->call == NULL)
         return SUCCESS;
     const char *wrong =
@@ -691,11 +741,18 @@ API(cuModuleLoadDataEx, void **out, const void *image, unsigned count, const int
         r = while_capturing();
     if (r == SUCCESS)
         r = check_ptx(image, why, sizeof why);
+    ptx_module *ptx = NULL;
+    if (r == SUCCESS && setting("DYNOFA_FAKE_CUDA_PTX", 0) != 0) {
+        ptx = ptx_read(image, why, sizeof why);
+        r = ptx == NULL ? INVALID_PTX : SUCCESS;
+    }
     module *m = r == SUCCESS ? calloc(1, sizeof *m) : NULL;
     if (m != NULL && (m->text = strdup(image)) != NULL) {
+        m->ptx = ptx;
         fake.live++;
         *out = m;
     } else if (r == SUCCESS) {
+        ptx_free(ptx);
         free(m);
         r = OUT_OF_MEMORY;
     }
@@ -723,7 +780,9 @@ API(cuModuleGetFunction, void **out, module *m, const char *name) {
     size_t i = 0;
     while ((k = emulator_kernel_at(i)) != NULL && strcmp(k->name, name) != 0)
         i++;
-    m->functions[i] = (function){k == NULL ? &nothing : k, EMULATOR_SHARED, threads_of(entry)};
+    m->functions[i] = (function){k == NULL ? &nothing : k,
+                                 k == NULL || m->ptx == NULL ? NULL : ptx_find(m->ptx, name),
+                                 EMULATOR_SHARED, threads_of(entry)};
     *out = &m->functions[i];
     return leave(SUCCESS);
 }
@@ -734,6 +793,7 @@ API(cuModuleUnload, module *m) {
         r = finish_all(1);
     if (m != NULL && (r == SUCCESS || r == fake.lost)) {
         free(m->text);
+        ptx_free(m->ptx);
         free(m);
         fake.live--;
     }

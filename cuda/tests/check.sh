@@ -17,12 +17,12 @@ for source in cuda/*/*.cu; do
 done
 includes=(-Icuda/emulator -Icuda/include -Ikernels/include)
 warnings=(-Wall -Wextra -Wpedantic -Werror)
-sources=(cuda/tests/checkcuda.c cuda/emulator/{emulator,fibre,kernels,tensor}.c kernels/ref/*_ref.c kernels/ref/ref.c
+sources=(cuda/tests/checkcuda.c cuda/emulator/{emulator,fibre,kernels,ptx_read,ptx_run,tensor}.c kernels/ref/*_ref.c kernels/ref/ref.c
     kernels/dispatch/dispatch.c kernels/tests/{harness,peak}.c)
-# The reference alone, and fmaf as an instruction where there is one.
+# The reference alone, and fmaf and vectors as instructions.
 without=(-DDYNK_WITHOUT_AVX2 -DDYNK_WITHOUT_AVX512 -DDYNK_WITHOUT_NEON)
-fma=()
-if [ "$(uname -m)" = x86_64 ] && grep -qw fma /proc/cpuinfo; then fma=(-mfma); fi
+native=()
+if [ "$(uname -m)" = x86_64 ]; then native=(-march=native); fi
 
 # kernel FILE OBJECT COMPILER FLAG...: a .cu file as C, unchanged.
 kernel() { ${3} -x c -std=c11 -ffp-contract=off "${@:4}" "${includes[@]}" -c "$1" -o "$2"; }
@@ -39,10 +39,10 @@ checker() {
     $2 -std=c11 -O2 "${warnings[@]}" "${without[@]}" "${@:3}" "${includes[@]}" "${sources[@]}" "$1"/*.o -lm -o "$1/checkcuda"
 }
 
-# operators NAMES COMMAND...: the command for each of them, until it fails.
+# operators NAMES COMMAND...: the command for each of them, with the committed PTX, until it fails.
 operators() {
     local k
-    for k in $1; do "${@:2}" "$k" || return; done
+    for k in $1; do "${@:2}" "$k" 7 cuda/ptx/dync{,_sm80}.ptx || return; done
 }
 
 # checked NAME FOLDER OPERATORS RUNNER...: runs it and says how it went.
@@ -51,11 +51,11 @@ checked() {
     echo "ok $1: $(awk '{ n += $3 } END { print n }' "$work/out") cases"
 }
 
-checker "$work/plain" "$cc" "${fma[@]}" || fail "the kernels do not compile as C with $cc"
-checked "kernels against kernels/ref" "$work/plain" "${kernels[*]}"
+checker "$work/plain" "$cc" "${native[@]}" || fail "the kernels do not compile as C with $cc"
+checked "kernels against kernels/ref, and the committed PTX against the kernels" "$work/plain" "${kernels[*]}"
 
 # The other ways to switch fibres; those of tensor cores are most of the time, and switch in the same way.
-checker "$work/portable" "$cc" "${fma[@]}" -DFIBRE_PORTABLE || fail "ucontext does not compile"
+checker "$work/portable" "$cc" "${native[@]}" -DFIBRE_PORTABLE || fail "ucontext does not compile"
 checked "some of them with ucontext" "$work/portable" "average depthwise dense"
 if command -v aarch64-linux-gnu-gcc >/dev/null && command -v qemu-aarch64-static >/dev/null; then
     checker "$work/arm64" aarch64-linux-gnu-gcc -static || fail "the kernels do not compile for arm64"
@@ -67,7 +67,7 @@ fi
 # shellcheck disable=SC2054 # the comma is the option's
 sanitizers=(-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
 if echo 'int main(void) { return 0; }' | $cc "${sanitizers[@]}" -x c -o "$work/a.out" - 2>/dev/null; then
-    checker "$work/asan" "$cc" "${fma[@]}" "${sanitizers[@]}" || fail "the kernels do not compile with sanitizers"
+    checker "$work/asan" "$cc" "${native[@]}" "${sanitizers[@]}" || fail "the kernels do not compile with sanitizers"
     checked "all with ASan and UBSan" "$work/asan" "${kernels[*]}"
 else
     skip "no $cc with sanitizers: the kernels are not run with them"
@@ -80,7 +80,7 @@ mutant() {
     rm -rf "$out" && mkdir "$out" && cp "$work/plain"/*.o "$out" || exit
     sed "$3" "cuda/$k/$k.cu" >"$out/$k.cu"
     cmp -s "cuda/$k/$k.cu" "$out/$k.cu" && fail "mutant $k, $2: changes nothing"
-    kernel "$out/$k.cu" "$out/$k.o" "$cc" -O1 "${fma[@]}" 2>"$work/out" || { cat "$work/out"; fail "mutant $k, $2: does not compile"; }
+    kernel "$out/$k.cu" "$out/$k.o" "$cc" -O1 "${native[@]}" 2>"$work/out" || { cat "$work/out"; fail "mutant $k, $2: does not compile"; }
     $cc "$out"/*.o "$work/objects"/*.o -lm -o "$out/checkcuda" || exit
     # Its first fault is enough: it ends when it has the next to tell.
     grep -qm 1 '^FAIL ' < <("$out/checkcuda" "$k" 2>/dev/null) || fail "mutant $k, $2: not found"
@@ -143,6 +143,46 @@ mutant tensor "outputs not bounded" 's/o < a->out && i/1 \&\& i/'
 mutant tensor "a group left out" 's/uint32_t g = 1;/uint32_t g = 2;/'
 mutant tensor "product in divergent code" 's/if (k > 0) {/if (k > 0 \&\& lane > 0) {/'
 echo "ok $mutants mutants of the kernels are found"
+
+# So has a fault in the PTX: each barrier removed, and some lines changed. fault PTX ENTRY WHAT SED.
+faults=0
+fault() {
+    local k=${2#dync_}
+    k=${k%%_*}
+    sed "$4" "cuda/ptx/$1" >"$work/fault.ptx"
+    cmp -s "cuda/ptx/$1" "$work/fault.ptx" && fail "fault in $1, $3: changes nothing"
+    grep -qm 1 '^FAIL ' < <("$work/plain/checkcuda" "${k/#@(tf32|fp16)/tensor}" 7 "$work/fault.ptx" cuda/ptx/dync{,_sm80}.ptx 2>/dev/null) ||
+        fail "fault in $1 of $2, $3: not found"
+    faults=$((faults + 1))
+}
+shopt -s extglob
+for ptx in dync.ptx dync_sm80.ptx; do
+    # shellcheck disable=SC2016 # awk's
+    while read -r line entry; do
+        fault $ptx "$entry" "without the barrier of line $line" "${line}d"
+    done < <(awk '/^.visible .entry/ { sub(/\(/, "", $3); entry = $3 } /bar.sync/ { print NR, entry }' cuda/ptx/$ptx)
+done
+for entry in dync_stem dync_pointwise_16x16 dync_depthwise_k5s2 dync_average dync_dense_x4; do
+    fault dync.ptx $entry "a store four bytes further" "/entry $entry(/,/^}/ { /st.shared/ s/\]/+4]/ }"
+    fault dync.ptx $entry "a comparison that takes one more" "/entry $entry(/,/^}/ s/setp.lt.u32/setp.le.u32/"
+    fault dync.ptx $entry "a parameter of the next name" "/entry $entry(/,/^}/ s/+24\]/+28]/"
+done
+fault dync_sm80.ptx dync_fp16_16x16 "halves exchanged" 's/\(cvt.rn.f16x2.f32 %r[0-9]*\), \(%f[0-9]*\), \(%f[0-9]*\)/\1, \3, \2/'
+fault dync_sm80.ptx dync_tf32_16x16 "words of a fragment exchanged" 's/}, {\(%r[0-9]*\), \(%r[0-9]*\)},/}, {\2, \1},/'
+echo "ok $faults faults in the PTX are found"
+
+# PTX that is broken is refused, or taken for another program, but read without a fault: lines lost, doubled and cut,
+# numbers and marks exchanged.
+reader=$work/asan/checkcuda
+[ -x "$reader" ] || reader=$work/plain/checkcuda
+for i in $(seq 100); do
+    awk -v seed="$i" 'BEGIN { srand(seed) } { r = int(rand() * 3000)
+        if (r == 0) next; if (r == 1) print; if (r == 2) $0 = substr($0, 1, rand() * length($0))
+        if (r == 3) gsub(/[0-9]/, int(rand() * 10)); if (r == 4) gsub(/[%,]/, ""); print }' cuda/ptx/dync_sm80.ptx >"$work/broken.ptx"
+    "$reader" none 7 "$work/broken.ptx" >"$work/out" 2>&1
+    [ $? = 2 ] || { cat "$work/out"; fail "broken PTX $i is not read"; }
+done
+echo "ok 100 broken modules are read"
 
 CC=$cc cuda/emulator/build.sh "$work/driver" "${warnings[@]}" || fail "the emulated driver does not compile"
 $cc -std=c11 "${warnings[@]}" "${includes[@]}" cuda/tests/driver_test.c -ldl -o "$work/driver_test" || fail "driver_test does not compile"

@@ -12,6 +12,11 @@
 #include "../../kernels/tests/check.h"
 #include "dync.h"
 #include "emulator.h"
+#include "ptx.h"
+
+/* PTX that is run beside the kernels. */
+enum { MOST_MODULES = 4 };
+static ptx_module *modules[MOST_MODULES];
 
 static size_t round4(size_t n) {
     return (n + 3) / 4 * 4;
@@ -77,13 +82,33 @@ typedef struct job {
     const void *args;
     emulator_order order;
     const char *wrong;
+    const ptx_entry *ptx; /* to be run instead, or NULL */
 } job;
+
+static void *anywhere(uint64_t address, size_t bytes) {
+    (void)bytes;
+    return (void *)(uintptr_t)address;
+}
 
 static void launch(const dynk_kernel *kernel, const void *args) {
     job *j = *(job *const *)args;
     (void)kernel;
-    j->wrong = emulator_launch(emulator_kernel_at(j->launch.entry), j->args, j->launch.grid,
-                               j->launch.threads, j->launch.shared, j->order);
+    if (j->ptx != NULL)
+        j->wrong = ptx_launch(j->ptx, j->args, j->launch.grid, j->launch.threads, j->launch.shared,
+                              j->order, anywhere, NULL);
+    else
+        j->wrong = emulator_launch(emulator_kernel_at(j->launch.entry), j->args, j->launch.grid,
+                                   j->launch.threads, j->launch.shared, j->order);
+}
+
+/* The same bits, but for those of a NaN, which the host's compiler chooses. */
+static void compare_numbers(check *c, buffer kernel, buffer ptx) {
+    const float *a = (const float *)(const void *)kernel.map, *b = (const float *)(void *)ptx.map;
+    for (size_t i = 0; i < kernel.bytes / sizeof *a; i++)
+        if (memcmp(&a[i], &b[i], sizeof *a) != 0 && (!isnan(a[i]) || !isnan(b[i]))) {
+            fault(c, "the PTX gives %.9g, the kernel %.9g", (double)b[i], (double)a[i]);
+            return;
+        }
 }
 
 /* Runs the kernel in every order: the first is compared with what is wanted, the others with the
@@ -92,8 +117,15 @@ static void run(check *c, dync_launch l, const void *args, result *results, size
     buffer first[2], before[2];
     for (size_t i = 0; i < count; i++)
         before[i] = buffer_clone(c, results[i].y);
-    for (int order = 0; order < EMULATOR_ORDERS; order++) {
-        job j = {l, args, (emulator_order)order, NULL}, *argument = &j;
+    const ptx_entry *ptx = NULL;
+    for (size_t i = 0; i < MOST_MODULES && modules[i] != NULL && ptx == NULL; i++)
+        ptx = ptx_find(modules[i], emulator_kernel_at(l.entry)->name);
+    if (modules[0] != NULL && ptx == NULL)
+        fault(c, "the PTX has no %s", emulator_kernel_at(l.entry)->name);
+    for (int order = 0; order < EMULATOR_ORDERS * (ptx != NULL ? 2 : 1); order++) {
+        job j = {l, args, (emulator_order)(order % EMULATOR_ORDERS), NULL,
+                 order < EMULATOR_ORDERS ? NULL : ptx};
+        job *argument = &j;
         for (size_t i = 0; i < count; i++) {
             buffer y = order == 0 ? results[i].y : buffer_clone(c, before[i]);
             *results[i].at = y.p;
@@ -110,7 +142,9 @@ static void run(check *c, dync_launch l, const void *args, result *results, size
             if (order == 0)
                 compare(c, r->y, before[i], r->l, r->want.p, r->magnitude.p, r->roundings);
             else
-                compare_bits(c, first[i], r->y, "another order of threads");
+                order < EMULATOR_ORDERS
+                    ? compare_bits(c, first[i], r->y, "another order of threads")
+                    : compare_numbers(c, first[i], r->y);
         }
     }
 }
@@ -548,7 +582,7 @@ static void try_dense(check *c, uint32_t rows, uint32_t in, uint32_t out) {
         one.x += (size_t)image * a.x_image;
         one.y = alone.p + (size_t)image * a.y_image;
         memset(one.y, 0xFF, out * sizeof(float));
-        job j = {dync_dense_launch(&one), &one, EMULATOR_ASCENDING, NULL}, *argument = &j;
+        job j = {dync_dense_launch(&one), &one, EMULATOR_ASCENDING, NULL, NULL}, *argument = &j;
         run_guarded(c, launch, &argument);
     }
     compare_bits(c, r.y, alone, "a batch");
@@ -677,6 +711,21 @@ static void all_dense(check *c) {
     TRY(try_dense, 1, 1280, 1000);
 }
 
+static ptx_module *load(const char *path) {
+    char why[200] = "it cannot be read";
+    FILE *f = fopen(path, "r");
+    char *text = calloc(1, 4 << 20);
+    if (f != NULL && text != NULL)
+        text[fread(text, 1, (4 << 20) - 1, f)] = '\0';
+    ptx_module *m = f == NULL || text == NULL ? NULL : ptx_read(text, why, sizeof why);
+    if (m == NULL)
+        fprintf(stderr, "checkcuda: %s: %s\n", path, why);
+    if (f != NULL)
+        fclose(f);
+    free(text);
+    return m;
+}
+
 int main(int argc, char **argv) {
     static const struct {
         const char *op;
@@ -686,10 +735,13 @@ int main(int argc, char **argv) {
     const char *only = argc > 1 ? argv[1] : NULL;
     const uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 7;
     size_t failures = 0, cases = 0;
-    if (argc > 3 || (argc > 1 && argv[1][0] == '-')) {
-        fputs("usage: checkcuda [OPERATOR [SEED]]\n", stderr);
+    if (argc > 3 + MOST_MODULES || (argc > 1 && argv[1][0] == '-')) {
+        fputs("usage: checkcuda [OPERATOR [SEED [PTX...]]]\n", stderr);
         return 2;
     }
+    for (int i = 3; i < argc; i++)
+        if ((modules[i - 3] = load(argv[i])) == NULL)
+            return 2;
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* check.sh reads up to the first fault */
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
         if (only != NULL && strcmp(only, ops[i].op) != 0)

@@ -222,6 +222,39 @@ int main(int argc, char **argv) {
     a = (dync_average_args){.x = in, .n = 1, .area = AREA, .channels = CHANNELS, .x_pix = CHANNELS};
     expect(LAUNCH(l.threads), 0, "a launch with host memory");
     expect(CALL(cuStreamSynchronize, (void *), stream), 700, "a kernel on host memory");
+
+    /* The PTX, run itself, in a new context. */
+    OK(cuDevicePrimaryCtxRelease_v2, (int), 0);
+    OK(cuDevicePrimaryCtxRetain, (void **, int), &context, 0);
+    OK(cuCtxPushCurrent_v2, (void *), context);
+    setenv("DYNOFA_FAKE_CUDA_PTX", "1", 1);
+    char *broken = strdup(ptx);
+    memcpy(strstr(broken, "bar.sync"), "bar.sink", 8);
+    expect(CALL(cuModuleLoadDataEx, (void **, const void *, unsigned, int *, void **), &module,
+                broken, 2, options, values),
+           218, "an instruction that there is not");
+    expect(strstr(log, "bar.sink is not understood") != NULL, 1, "the log of that");
+    free(broken);
+    OK(cuModuleLoadDataEx, (void **, const void *, unsigned, int *, void **), &module, ptx, 0, NULL,
+       NULL);
+    OK(cuModuleGetFunction, (void **, void *, const char *), &function, module, "dync_average");
+    OK(cuStreamCreateWithPriority, (void **, unsigned, int), &stream, 1, 0);
+    OK(cuMemAlloc_v2, (uint64_t *, size_t), &x, sizeof in);
+    OK(cuMemAlloc_v2, (uint64_t *, size_t), &y, CHANNELS * sizeof(float));
+    OK(cuMemcpyHtoD_v2, (uint64_t, const void *, size_t), x, in, sizeof in);
+    OK(cuStreamSynchronize, (void *), NULL);
+    a = (dync_average_args){.n = 1, .area = AREA, .channels = CHANNELS, .x_pix = CHANNELS};
+    memcpy(&a.x, &x, sizeof x);
+    memcpy(&a.y, &y, sizeof y);
+    expect(LAUNCH(l.threads), 0, "a launch of PTX");
+    OK(cuMemcpyDtoHAsync_v2, (void *, uint64_t, size_t, void *), in, y, CHANNELS * sizeof(float),
+       stream);
+    OK(cuStreamSynchronize, (void *), stream);
+    for (int i = 0; i < CHANNELS; i++)
+        expect((long)in[i], i, "a mean of the PTX");
+    a.area++;
+    expect(LAUNCH(l.threads), 0, "a launch of PTX past the end");
+    expect(CALL(cuStreamSynchronize, (void *), stream), 700, "PTX past the end of memory");
     printf("%s the emulated driver\n", failures == 0 ? "ok" : "FAIL");
     free(ptx);
     free(ptx_sm80);
