@@ -38,6 +38,8 @@ static DYNC_INLINE void dense(const dync_dense_args *a, const uint32_t images) {
     const uint32_t there = images == 1 ? 1 : least(images, a->n - first);
     const float *x = a->x + (size_t)first * a->x_image;
     const float *weight = a->weight + (size_t)block_x() * a->w_panel + quad * 4;
+    const uint32_t o = t % DYNK_PANEL, part = t / DYNK_PANEL, out = block_x() * DYNK_PANEL + o;
+    const float bias = a->bias == NULL ? 0.0f : dync_load(a->bias + least(out, a->out - 1));
     float4 sum[DYNC_DENSE_IMAGES];
     DYNC_UNROLL
     for (uint32_t m = 0; m < images; m++)
@@ -65,7 +67,6 @@ static DYNC_INLINE void dense(const dync_dense_args *a, const uint32_t images) {
     dync_barrier();
 
     /* PART lanes a thread, then PARTS of those. */
-    const uint32_t o = t % DYNK_PANEL, part = t / DYNK_PANEL;
     float total[DYNC_DENSE_IMAGES];
     DYNC_UNROLL
     for (uint32_t m = 0; m < images; m++) {
@@ -80,7 +81,7 @@ static DYNC_INLINE void dense(const dync_dense_args *a, const uint32_t images) {
     for (uint32_t m = 0; m < images; m++)
         dync_shared[m * DYNC_DENSE_THREADS + t] = total[m];
     dync_barrier();
-    const uint32_t image = part, out = block_x() * DYNK_PANEL + o;
+    const uint32_t image = part;
     if (image >= there || out >= a->out)
         return;
     const float *from = dync_shared + image * DYNC_DENSE_THREADS + o;
@@ -89,7 +90,7 @@ static DYNC_INLINE void dense(const dync_dense_args *a, const uint32_t images) {
     for (uint32_t p = 1; p < PARTS; p++)
         y[0] += from[p * DYNK_PANEL];
     if (a->bias != NULL)
-        y[0] += dync_load(a->bias + out);
+        y[0] += bias;
     a->y[(size_t)(first + image) * a->y_image + out] = activate4(y, a->act)[0];
 }
 

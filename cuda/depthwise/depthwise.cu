@@ -6,7 +6,9 @@
  * zeros in shared memory. */
 #include "dync_kernel.h"
 
-enum { MOST_COLUMNS = (DYNC_STRIP - 1) * 2 + 7, LOADS = 8 };
+enum { MOST_COLUMNS = (DYNC_STRIP - 1) * 2 + 7, MOST_TURNS = 14 };
+
+#define NOWHERE UINT32_MAX /* in shared memory */
 
 /* k and stride are constants where it is used. */
 static DYNC_INLINE void depthwise(const dync_depthwise_args *a, const uint32_t k,
@@ -21,28 +23,44 @@ static DYNC_INLINE void depthwise(const dync_depthwise_args *a, const uint32_t k
                    left = block_x() % squares * DYNC_SQUARE;
     float *const weights = dync_shared, *const tile = dync_shared + taps * DYNK_PANEL;
 
-    for (uint32_t f = t; f < taps * DYNC_QUADS; f += threads)
-        put4(weights + f * 4, dync_load4(a->weight + (size_t)panel * taps * DYNK_PANEL + f * 4));
-    const float *x = a->x + (size_t)image * a->side * a->side * a->x_pix + c;
-    for (uint32_t from = t; from < side * side * DYNC_QUADS; from += threads * LOADS) {
-        float4 values[LOADS];
+    /* In turn n a thread brings a pixel of row n, in its column, or, once there are no more rows,
+     * one of the columns that are left, row by row. Loads are without conditions: what is not there
+     * is taken from the beginning, and zeroed. The first row and column are those of the padding
+     * and, as unsigned numbers, behind the last. Weights are read while the first pixels are on
+     * their way. */
+    const uint32_t lanes = threads / DYNC_QUADS, lane = t / DYNC_QUADS;
+    const uint32_t left_over = side > lanes ? side - lanes : 0;
+    const uint32_t turns = side + dync_ceil_div(left_over * side, lanes);
+    const uint32_t at_once = dync_ceil_div(turns, dync_ceil_div(turns, MOST_TURNS));
+    const uint32_t first_i = top * stride - half, first_j = left * stride - half;
+    const float *x = a->x + (size_t)image * a->side * a->side * a->x_pix;
+    const uint32_t origin = (first_i * a->side + first_j) * a->x_pix + c;
+    DYNC_UNROLL
+    for (uint32_t from = 0; from < turns; from += at_once) {
+        float4 values[MOST_TURNS];
+        uint32_t to[MOST_TURNS];
         DYNC_UNROLL
-        for (uint32_t l = 0; l < LOADS; l++) {
-            /* Rows and columns counted from the padding, to stay unsigned. */
-            const uint32_t pixel = (from + l * threads) / DYNC_QUADS;
-            const uint32_t i = top * stride + pixel / side, j = left * stride + pixel % side;
-            const int there = i >= half && i < a->side + half && j >= half && j < a->side + half &&
-                              c < a->channels && pixel < side * side;
-            values[l] =
-                there ? dync_load4(x + ((i - half) * a->side + j - half) * a->x_pix) : zero4();
+        for (uint32_t n = from; n < least(from + at_once, turns); n++) {
+            uint32_t row = n, col = lane;
+            if (n >= side) {
+                row = ((n - side) * lanes + lane) / left_over;
+                col = lanes + ((n - side) * lanes + lane) % left_over;
+            }
+            const int there = first_i + row < a->side && first_j + col < a->side && c < a->channels;
+            const uint32_t at = origin + row * (a->side * a->x_pix) + col * a->x_pix;
+            values[n - from] = first4(dync_load4(x + (there ? at : 0)), there ? 4 : 0);
+            to[n - from] = row < side && col < side ? row * pitch + col * DYNK_PANEL : NOWHERE;
         }
+        for (uint32_t f = t; f < taps * DYNC_QUADS && from == 0; f += threads)
+            put4(weights + f * 4,
+                 dync_load4(a->weight + (size_t)panel * taps * DYNK_PANEL + f * 4));
         DYNC_UNROLL
-        for (uint32_t l = 0; l < LOADS; l++) {
-            const uint32_t pixel = (from + l * threads) / DYNC_QUADS;
-            if (pixel < side * side)
-                put4(tile + pixel / side * pitch + pixel % side * DYNK_PANEL + quad * 4, values[l]);
-        }
+        for (uint32_t n = from; n < least(from + at_once, turns); n++)
+            if (to[n - from] != NOWHERE)
+                put4(tile + to[n - from] + quad * 4, values[n - from]);
     }
+    const uint32_t at = c < a->channels ? c : 0;
+    const float4 scale = dync_load4(a->scale + at), shift = dync_load4(a->shift + at);
     dync_barrier();
 
     const uint32_t strip = t / DYNC_QUADS, row = strip % DYNC_SQUARE;
@@ -67,7 +85,6 @@ static DYNC_INLINE void depthwise(const dync_depthwise_args *a, const uint32_t k
 
     float4 total = zero4();
     if (c < a->channels && top + row < out) {
-        const float4 scale = dync_load4(a->scale + c), shift = dync_load4(a->shift + c);
         const size_t first = ((size_t)image * out + top + row) * out + left + col;
         DYNC_UNROLL
         for (uint32_t o = 0; o < DYNC_STRIP; o++) {

@@ -27,7 +27,8 @@ typedef void *(*ptx_memory)(uint64_t address, size_t bytes);
 #define PTX_COUNTS(COUNT)                                                                          \
     COUNT(instructions)                                                                            \
     COUNT(fma)                                                                                     \
-    COUNT(mma) COUNT(branches) COUNT(barriers) COUNT(loads) COUNT(load_sectors) COUNT(load_bytes)  \
+    COUNT(mma)                                                                                     \
+    COUNT(branches) COUNT(barriers) COUNT(loads) COUNT(load_sectors) COUNT(load_bytes)             \
         COUNT(stores) COUNT(store_sectors) COUNT(store_bytes) COUNT(shared_requests)               \
             COUNT(shared_turns) COUNT(shared_least)
 typedef struct ptx_counts {

@@ -28,6 +28,7 @@
     OP(mul_lo_s16, w, "mul.lo.s16", "hhh", A *B & 0xFFFF)                                          \
     OP(mul_hi_u16, w, "mul.hi.u16", "hhh", A *B >> 16)                                             \
     OP(mul_wide_u16, w, "mul.wide.u16", "whh", A *B)                                               \
+    OP(or_b16, w, "or.b16", "hhh", A | B)                                                          \
     OP(and_b16, w, "and.b16", "hhh", A &B)                                                         \
     OP(shl_b16, w, "shl.b16", "hhw", (words)(B < 16) & (A << (B & 31)) & 0xFFFF)                   \
     OP(shr_u16, w, "shr.u16", "hhw", (words)(B < 16) & (A >> (B & 31)))                            \
@@ -59,6 +60,7 @@
     OP(setp_gt_u32, w, "setp.gt.u32", "www", A > B)                                                \
     OP(setp_ge_u32, w, "setp.ge.u32", "www", A >= B)                                               \
     OP(setp_eq_s64, w, "setp.eq.s64", "wll", __builtin_convertvector(AL == BL, signed_words))      \
+    OP(setp_ne_s64, w, "setp.ne.s64", "wll", __builtin_convertvector(AL != BL, signed_words))      \
     OP(setp_lt_f32, w, "setp.lt.f32", "www", AF < BF)                                              \
     OP(setp_gt_f32, w, "setp.gt.f32", "www", AF > BF)                                              \
     OP(selp_b32, w, "selp.b32", "wwww", CHOOSE(C, A, B))                                           \

@@ -9,11 +9,13 @@
  *                as they are; scale and shift per channel. Strides count floats.
  *   Batch        n images; those of a map lie side_pixels * x_pix apart, without a gap.
  *   Alignment    every array starts at 16 bytes, and every *_pix, w_panel, gate_image and x_image
- * is a multiple of 4; the image of the stem and what contracts call scalar only needs that of
- * float. Access       no kernel reads or writes an element that the contract does not name, but the
+ *                is a multiple of 4; the image of the stem and what contracts call scalar only
+ *                needs that of float.
+ *   Access       no kernel reads or writes an element that the contract does not name, but the
  *                float4 that the last of them lies in may be read, so arrays end at 16 bytes too.
  *   Aliasing     y overlaps no input.
- *   Padding      zeros, which are multiplied: a weight that is NaN shows in them, too.
+ *   Padding      zeros, which are multiplied: a weight that is NaN shows in them, too, and one that
+ *                is infinite as NaN.
  *   Order        sums are taken in an order that follows from the shape alone: no atomics. Another
  *                batch size may use other tiles, and so give other last bits. */
 #ifndef DYNC_H

@@ -104,22 +104,35 @@ static DYNC_INLINE uint32_t least(uint32_t a, uint32_t b) {
     return a < b ? a : b;
 }
 
-/* ---- What both kinds of pointwise kernels begin and end with ----------------------------------*/
+/* ---- What both kinds of pointwise kernels end with --------------------------------------------*/
 
-/* The gates of inputs k to k+3. */
-static DYNC_INLINE float4 gate4(const dync_pointwise_args *a, int there, uint32_t image,
-                                uint32_t k) {
-    return dync_load4(a->gate + (there ? (size_t)image * a->gate_image + k : 0));
+/* What outputs o to o+3 of pixel p need besides their sums, or, if they are not there, the last: to
+ * be asked for before the sums of groups are added, so that it is on its way meanwhile. */
+typedef struct ending {
+    float4 scale, shift, residual;
+} ending;
+
+static DYNC_INLINE float4 residual_of(const dync_pointwise_args *a, uint32_t p, uint32_t o) {
+    if (a->residual == NULL)
+        return zero4();
+    return dync_load4(a->residual + (size_t)least(p, a->pixels - 1) * a->r_pix +
+                      least(o, (a->out - 1) / 4 * 4));
+}
+
+static DYNC_INLINE ending ending_of(const dync_pointwise_args *a, uint32_t p, uint32_t o) {
+    const uint32_t at = least(o, (a->out - 1) / 4 * 4);
+    const ending e = {dync_load4(a->scale + at), dync_load4(a->shift + at), residual_of(a, p, o)};
+    return e;
 }
 
 /* Outputs o to o+3 of pixel p, if they are there. */
-static DYNC_INLINE void finish(const dync_pointwise_args *a, uint32_t p, uint32_t o, float4 sum) {
+static DYNC_INLINE void finish(const dync_pointwise_args *a, uint32_t p, uint32_t o, float4 sum,
+                               const ending *e) {
     if (p >= a->pixels || o >= a->out)
         return;
-    float4 y = fma4(dync_load4(a->scale + o), sum, dync_load4(a->shift + o));
-    y = activate4(y, a->act);
+    float4 y = activate4(fma4(e->scale, sum, e->shift), a->act);
     if (a->residual != NULL)
-        y += dync_load4(a->residual + (size_t)p * a->r_pix + o);
+        y += e->residual;
     store4(a->y + (size_t)p * a->y_pix + o, y, a->out - o);
 }
 

@@ -26,45 +26,58 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
     const uint32_t out = t % out_threads, pixel = t / out_threads % pixel_threads;
     const uint32_t group = t / out_threads / pixel_threads;
 
-    /* What the thread brings of each stage: inputs k to k+3 of some pixels, and four weights of an
-     * input of a panel, `threads` of those apart. Loads are without conditions, so that all are on
-     * their way at once: what is not there is taken from the beginning, and zeroed when it is put
-     * down. Gates that would take too many registers are loaded then. */
+    /* What the thread brings of each stage: inputs k to k+3 of some pixels, and four weights of
+     * some inputs of a panel. Pixels and panels behind the last are the last once more, and nobody
+     * stores their sums. Loads are without conditions, so that all are on their way at once: inputs
+     * behind the last are the first, and zeroed when they are put down. Gates that would take too
+     * many registers are loaded then. */
     float4 next_x[MOST_LOADS], next_gate[MOST_LOADS], next_w[MOST_LOADS];
     const uint32_t x_k = t % (inputs / 4) * 4, w_quads = inputs * DYNC_QUADS;
     const uint32_t x_pixel = t / (inputs / 4), x_step = threads / (inputs / 4);
-    uint32_t image[MOST_LOADS];
+    const float *x[MOST_LOADS], *gate[MOST_LOADS], *weight[MOST_LOADS];
     DYNC_UNROLL
-    for (uint32_t l = 0; l < x_loads; l++)
-        image[l] = a->gate == NULL ? 0 : (first_pixel + x_pixel + l * x_step) / a->area;
+    for (uint32_t l = 0; l < x_loads; l++) {
+        const uint32_t p = least(first_pixel + x_pixel + l * x_step, a->pixels - 1);
+        x[l] = a->x + (size_t)p * a->x_pix;
+        gate[l] = a->gate == NULL ? NULL : a->gate + (size_t)(p / a->area) * a->gate_image;
+    }
+    DYNC_UNROLL
+    for (uint32_t l = 0; l < w_loads; l++) {
+        const uint32_t panel = first_out / DYNK_PANEL + (t + l * threads) / w_quads;
+        weight[l] = a->weight + (size_t)least(panel, (a->out - 1) / DYNK_PANEL) * a->w_panel +
+                    t % DYNC_QUADS * 4;
+    }
 
     float4 sum[MOST_PIXELS];
     DYNC_UNROLL
     for (uint32_t i = 0; i < own_pixels; i++)
         sum[i] = zero4();
 
-    /* Turn k fetches the stage of inputs from k on and uses the one before. */
+    /* Whom it stores in the end: its own sums, or, if they are shared out, the t-th four of all. */
+    const uint32_t last = groups == 1 ? pixel * outs + out * 4 : t * 4;
+    const uint32_t last_pixel = first_pixel + last / outs, last_out = first_out + last % outs;
+
+    /* Turn k fetches the stage of inputs from k on, if there is one, and uses the one before. */
     float *fill = dync_shared, *use = dync_shared + (DYNC_POINTWISE_BUFFERS(groups) - 1) * stage;
-    for (uint32_t k = 0; k < a->in + inputs; k += inputs) {
-        DYNC_UNROLL
-        for (uint32_t l = 0; l < x_loads; l++) {
-            const uint32_t p = first_pixel + x_pixel + l * x_step;
-            const int there = p < a->pixels && k + x_k < a->in;
-            next_x[l] = dync_load4(a->x + (there ? (size_t)p * a->x_pix + k + x_k : 0));
-            next_gate[l] = zero4();
-            if (a->gate != NULL && x_loads <= 2)
-                next_gate[l] = gate4(a, there, image[l], k + x_k);
+    for (uint32_t k = 0;; k += inputs) {
+        const int more = k < a->in;
+        const uint32_t x_at = k + x_k, x_from = x_at < a->in ? x_at : 0;
+        if (more) {
+            DYNC_UNROLL
+            for (uint32_t l = 0; l < x_loads; l++) {
+                next_x[l] = dync_load4(x[l] + x_from);
+                next_gate[l] = zero4();
+                if (a->gate != NULL && x_loads <= 2)
+                    next_gate[l] = dync_load4(gate[l] + x_from);
+            }
+            DYNC_UNROLL
+            for (uint32_t l = 0; l < w_loads; l++) {
+                const uint32_t at = k + (t + l * threads) % w_quads / DYNC_QUADS;
+                next_w[l] = dync_load4(weight[l] + (at < a->in ? at : 0) * DYNK_PANEL);
+            }
         }
-        DYNC_UNROLL
-        for (uint32_t l = 0; l < w_loads; l++) {
-            const uint32_t quad = (t + l * threads) % w_quads, w_k = quad / DYNC_QUADS;
-            const uint32_t panel = first_out / DYNK_PANEL + (t + l * threads) / w_quads;
-            const int there = panel * DYNK_PANEL < a->out && k + w_k < a->in;
-            next_w[l] = dync_load4(
-                a->weight +
-                (there ? (size_t)panel * a->w_panel + (size_t)k * DYNK_PANEL + quad * 4 : 0));
-        }
-        if (k > 0) {
+        /* Groups whose inputs are all behind the last have nothing to add. */
+        if (k > 0 && k - inputs + group * own_inputs < a->in) {
             const float *own_x = use + pixel * x_row + group * own_inputs;
             const float *own_w = use + DYNC_POINTWISE_X(pixels, inputs) +
                                  out / DYNC_QUADS * w_panel + group * own_inputs * DYNK_PANEL +
@@ -84,48 +97,55 @@ static DYNC_INLINE void pointwise(const dync_pointwise_args *a, const uint32_t p
                 }
             }
         }
+        if (!more)
+            break;
         if (DYNC_POINTWISE_BUFFERS(groups) == 1)
             dync_barrier(); /* it has been used */
         DYNC_UNROLL
         for (uint32_t l = 0; l < x_loads; l++) {
-            const uint32_t p = x_pixel + l * x_step;
-            const int there = first_pixel + p < a->pixels && k + x_k < a->in;
             if (a->gate != NULL)
-                next_x[l] *= x_loads <= 2 ? next_gate[l] : gate4(a, there, image[l], k + x_k);
-            put4(fill + p * x_row + x_k, first4(next_x[l], there ? a->in - k - x_k : 0));
+                next_x[l] *= x_loads <= 2 ? next_gate[l] : dync_load4(gate[l] + x_from);
+            put4(fill + (x_pixel + l * x_step) * x_row + x_k,
+                 first4(next_x[l], x_at < a->in ? a->in - x_at : 0));
         }
         DYNC_UNROLL
         for (uint32_t l = 0; l < w_loads; l++) {
-            const uint32_t quad = (t + l * threads) % w_quads, w_k = quad / DYNC_QUADS;
-            const uint32_t panel = (t + l * threads) / w_quads;
-            const int there = first_out + panel * DYNK_PANEL < a->out && k + w_k < a->in;
-            put4(fill + DYNC_POINTWISE_X(pixels, inputs) + panel * w_panel + quad * 4,
-                 first4(next_w[l], there ? 4 : 0));
+            const uint32_t quad = (t + l * threads) % w_quads, panel = (t + l * threads) / w_quads;
+            put4(fill + DYNC_POINTWISE_X(pixels, inputs) + panel * w_panel + quad * 4, next_w[l]);
         }
         dync_barrier();
         float *const used = use;
         use = fill;
         fill = used;
     }
-
+    const uint32_t tile = pixels * outs;
+    ending e = {zero4(), zero4(), zero4()};
+    if (last < tile)
+        e = ending_of(a, last_pixel, last_out);
     if (groups == 1) {
+        float4 residual[MOST_PIXELS];
         DYNC_UNROLL
         for (uint32_t i = 0; i < own_pixels; i++)
-            finish(a, first_pixel + pixel + i * pixel_threads, first_out + out * 4, sum[i]);
+            residual[i] = residual_of(a, last_pixel + i * pixel_threads, last_out);
+        DYNC_UNROLL
+        for (uint32_t i = 0; i < own_pixels; i++) {
+            e.residual = residual[i];
+            finish(a, last_pixel + i * pixel_threads, last_out, sum[i], &e);
+        }
         return;
     }
-    const uint32_t tile = pixels * outs;
+    dync_barrier(); /* the last stage has been used */
     DYNC_UNROLL
     for (uint32_t i = 0; i < own_pixels; i++)
         put4(dync_shared + group * tile + (pixel + i * pixel_threads) * outs + out * 4, sum[i]);
     dync_barrier();
-    for (uint32_t f = t * 4; f < tile; f += threads * 4) {
-        float4 total = get4(dync_shared + f);
-        DYNC_UNROLL
-        for (uint32_t g = 1; g < groups; g++)
-            total += get4(dync_shared + g * tile + f);
-        finish(a, first_pixel + f / outs, first_out + f % outs, total);
-    }
+    if (last >= tile)
+        return;
+    float4 total = get4(dync_shared + last);
+    DYNC_UNROLL
+    for (uint32_t g = 1; g < groups; g++)
+        total += get4(dync_shared + g * tile + last);
+    finish(a, last_pixel, last_out, total, &e);
 }
 
 #define DYNC_TILE(pixels, outs, groups, inputs, threads)                                           \

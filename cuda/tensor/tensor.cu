@@ -15,7 +15,14 @@
  */
 #include "dync_kernel.h"
 
-enum { MOST_X_LOADS = 8, MOST_W_LOADS = 4, MOST_WORD = 2, MOST_FRAGMENTS = 2, MOST_COLUMNS = 4 };
+enum {
+    MOST_X_LOADS = 8,
+    MOST_W_LOADS = 4,
+    MOST_WORD = 2,
+    MOST_FRAGMENTS = 2,
+    MOST_COLUMNS = 4,
+    MOST_LAST = 8
+};
 
 static DYNC_INLINE word4 get_words(const float *p) {
     return *(const word4 *)p;
@@ -49,16 +56,27 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
     const uint32_t lane = t % 32, group = t / 32 / warps, pixel = t / 32 % warps * warp_pixels;
 
     /* What the thread brings of each stage: four inputs of some rows, and of some words the weights
-     * of four outputs. Loads are without conditions, so that all are on their way at once: what is
-     * not there is taken from the beginning, and zeroed when it is put down. */
+     * of four outputs. Pixels and outputs behind the last are the last once more, and nobody stores
+     * their sums. Loads are without conditions, so that all are on their way at once: inputs behind
+     * the last are the first, and zeroed when they are put down, so that their weights, which are
+     * the first as well, do not matter. */
     float4 next_x[MOST_X_LOADS], next_w[MOST_W_LOADS][MOST_WORD], sum[MOST_FRAGMENTS][MOST_COLUMNS];
     const uint32_t x_quad = t % quads * 4, x_row = t / quads, x_step = threads / quads;
     const uint32_t w_word = t % DYNC_TENSOR_ROW, w_row = t / DYNC_TENSOR_ROW,
                    w_step = threads / DYNC_TENSOR_ROW;
-    uint32_t image[MOST_X_LOADS];
+    const float *x[MOST_X_LOADS], *gate[MOST_X_LOADS], *weight[MOST_W_LOADS];
     DYNC_UNROLL
-    for (uint32_t l = 0; l < x_loads; l++)
-        image[l] = a->gate == NULL ? 0 : (first_pixel + (x_row + l * x_step) % pixels) / a->area;
+    for (uint32_t l = 0; l < x_loads; l++) {
+        const uint32_t p = least(first_pixel + (x_row + l * x_step) % pixels, a->pixels - 1);
+        x[l] = a->x + (size_t)p * a->x_pix;
+        gate[l] = a->gate == NULL ? NULL : a->gate + (size_t)(p / a->area) * a->gate_image;
+    }
+    DYNC_UNROLL
+    for (uint32_t l = 0; l < w_loads; l++) {
+        const uint32_t o =
+            least(first_out + (w_row + l * w_step) % (outs / 4) * 4, (a->out - 1) / 4 * 4);
+        weight[l] = a->weight + (size_t)(o / DYNK_PANEL) * a->w_panel + o % DYNK_PANEL;
+    }
     DYNC_UNROLL
     for (uint32_t f = 0; f < fragments; f++) {
         DYNC_UNROLL
@@ -66,30 +84,32 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
             sum[f][c] = zero4();
     }
 
-    /* Turn k fetches the stage of inputs from k on and uses the one before. */
+    /* What it stores in the end: four sums of some pixels. */
+    const uint32_t last_pixel = first_pixel + t * 4 / outs, last_out = first_out + t * 4 % outs;
+    const uint32_t last_step = threads * 4 / outs, last_pixels = dync_ceil_div(pixels, last_step);
+
+    /* Turn k fetches the stage of inputs from k on, if there is one, and uses the one before. */
     float *fill = dync_shared, *use = dync_shared + stage;
-    for (uint32_t k = 0; k < a->in + inputs; k += inputs) {
-        DYNC_UNROLL
-        for (uint32_t l = 0; l < x_loads; l++) {
-            const uint32_t row = x_row + l * x_step, p = first_pixel + row % pixels;
-            const uint32_t i = k + row / pixels * group_inputs + x_quad;
-            const int there = p < a->pixels && i < a->in;
-            next_x[l] = dync_load4(a->x + (there ? (size_t)p * a->x_pix + i : 0));
-        }
-        DYNC_UNROLL
-        for (uint32_t l = 0; l < w_loads; l++) {
-            const uint32_t row = w_row + l * w_step, o = first_out + row % (outs / 4) * 4;
+    for (uint32_t k = 0;; k += inputs) {
+        const int more = k < a->in;
+        if (more) {
             DYNC_UNROLL
-            for (uint32_t h = 0; h < word; h++) {
-                const uint32_t i = k + row / (outs / 4) * group_inputs + w_word * word + h;
-                const int there = o < a->out && i < a->in;
-                next_w[l][h] =
-                    dync_load4(a->weight + (there ? (size_t)(o / DYNK_PANEL) * a->w_panel +
-                                                        (size_t)i * DYNK_PANEL + o % DYNK_PANEL
-                                                  : 0));
+            for (uint32_t l = 0; l < x_loads; l++) {
+                const uint32_t i = k + (x_row + l * x_step) / pixels * group_inputs + x_quad;
+                next_x[l] = dync_load4(x[l] + (i < a->in ? i : 0));
+            }
+            DYNC_UNROLL
+            for (uint32_t l = 0; l < w_loads; l++) {
+                DYNC_UNROLL
+                for (uint32_t h = 0; h < word; h++) {
+                    const uint32_t i =
+                        k + (w_row + l * w_step) / (outs / 4) * group_inputs + w_word * word + h;
+                    next_w[l][h] = dync_load4(weight[l] + (size_t)(i < a->in ? i : 0) * DYNK_PANEL);
+                }
             }
         }
-        if (k > 0) {
+        /* Groups whose inputs are all behind the last have nothing to add. */
+        if (k > 0 && k - inputs + group * group_inputs < a->in) {
             const float *own = use + group * (pixels + outs) * DYNC_TENSOR_ROW + lane % 4 * 4;
             const float *own_x = own + (pixel + lane / 4) * DYNC_TENSOR_ROW;
             const float *own_w = own + (pixels + lane / 4) * DYNC_TENSOR_ROW;
@@ -106,40 +126,38 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
                 for (uint32_t j = 0; j < 4; j += 2) {
                     DYNC_UNROLL
                     for (uint32_t f = 0; f < fragments; f++) {
-                        const word4 x = {above[f][j], below[f][j], above[f][j + 1],
-                                         below[f][j + 1]};
+                        const word4 rows = {above[f][j], below[f][j], above[f][j + 1],
+                                            below[f][j + 1]};
                         sum[f][c] = precision == DYNC_TF32
-                                        ? dync_mma_tf32(sum[f][c], x, w[j], w[j + 1])
-                                        : dync_mma_fp16(sum[f][c], x, w[j], w[j + 1]);
+                                        ? dync_mma_tf32(sum[f][c], rows, w[j], w[j + 1])
+                                        : dync_mma_fp16(sum[f][c], rows, w[j], w[j + 1]);
                     }
                 }
             }
         }
+        if (!more)
+            break;
         DYNC_UNROLL
         for (uint32_t l = 0; l < x_loads; l++) {
             const uint32_t row = x_row + l * x_step, of = row / pixels, p = row % pixels;
             const uint32_t i = k + of * group_inputs + x_quad;
-            const int there = first_pixel + p < a->pixels && i < a->in;
             if (a->gate != NULL)
-                next_x[l] *= gate4(a, there, image[l], i);
+                next_x[l] *= dync_load4(gate[l] + (i < a->in ? i : 0));
             put_inputs((uint32_t *)fill + (of * (pixels + outs) + p) * DYNC_TENSOR_ROW +
                            x_quad / word,
-                       first4(next_x[l], there ? a->in - i : 0), precision);
+                       first4(next_x[l], i < a->in ? a->in - i : 0), precision);
         }
         DYNC_UNROLL
         for (uint32_t l = 0; l < w_loads; l++) {
             const uint32_t row = w_row + l * w_step, of = row / (outs / 4),
                            o = row % (outs / 4) * 4;
-            const uint32_t i = k + of * group_inputs + w_word * word;
-            const uint32_t count = first_out + o < a->out && i < a->in ? a->in - i : 0;
-            const float4 first = first4(next_w[l][0], count > 0 ? 4 : 0);
-            const float4 second = first4(next_w[l][word - 1], count > 1 ? 4 : 0);
             uint32_t *to =
                 (uint32_t *)fill + (of * (pixels + outs) + pixels + o) * DYNC_TENSOR_ROW + w_word;
             DYNC_UNROLL
             for (uint32_t j = 0; j < 4; j++)
-                to[j * DYNC_TENSOR_ROW] =
-                    precision == DYNC_TF32 ? dync_tf32(first[j]) : dync_fp16(first[j], second[j]);
+                to[j * DYNC_TENSOR_ROW] = precision == DYNC_TF32
+                                              ? dync_tf32(next_w[l][0][j])
+                                              : dync_fp16(next_w[l][0][j], next_w[l][1][j]);
         }
         dync_barrier();
         float *const used = use;
@@ -147,7 +165,11 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
         fill = used;
     }
 
+    ending e = {zero4(), zero4(), zero4()};
+    if (t * 4 < pixels * outs)
+        e = ending_of(a, last_pixel, last_out);
     const uint32_t sum_row = outs + DYNC_TENSOR_GAP;
+    dync_barrier(); /* the last stage has been used */
     DYNC_UNROLL
     for (uint32_t f = 0; f < fragments; f++) {
         float *to =
@@ -161,13 +183,22 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
         }
     }
     dync_barrier();
-    for (uint32_t q = t * 4; q < pixels * outs; q += threads * 4) {
-        const float *from = dync_shared + q / outs * sum_row + q % outs;
+    if (t * 4 >= pixels * outs)
+        return;
+    float4 residual[MOST_LAST];
+    DYNC_UNROLL
+    for (uint32_t i = 1; i < last_pixels; i++)
+        residual[i] = residual_of(a, last_pixel + i * last_step, last_out);
+    DYNC_UNROLL
+    for (uint32_t i = 0; i < last_pixels; i++) {
+        const float *from =
+            dync_shared + (last_pixel - first_pixel + i * last_step) * sum_row + t * 4 % outs;
         float4 total = get4(from);
         DYNC_UNROLL
         for (uint32_t g = 1; g < groups; g++)
             total += get4(from + g * pixels * sum_row);
-        finish(a, first_pixel + q / outs, first_out + q % outs, total);
+        e.residual = i == 0 ? e.residual : residual[i];
+        finish(a, last_pixel + i * last_step, last_out, total, &e);
     }
 }
 
