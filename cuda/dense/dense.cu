@@ -32,7 +32,7 @@ static DYNC_INLINE void means(const dync_dense_args *a, const float *x, uint32_t
 
 /* images is a constant where it is used. */
 static DYNC_INLINE void dense(const dync_dense_args *a, const uint32_t images) {
-    enum { PARTS = DYNC_DENSE_THREADS / DYNK_PANEL, PART = DYNC_DENSE_LANES / PARTS };
+    enum { PARTS = DYNC_DENSE_LANES / DYNC_DENSE_PART, TOTALS = (PARTS + 1) * DYNK_PANEL };
     const uint32_t t = thread_x(), quad = t % DYNC_QUADS, lane = t / DYNC_QUADS;
     const uint32_t first = block_y() * images;
     const uint32_t there = images == 1 ? 1 : least(images, a->n - first);
@@ -63,28 +63,30 @@ static DYNC_INLINE void dense(const dync_dense_args *a, const uint32_t images) {
     }
     DYNC_UNROLL
     for (uint32_t m = 0; m < images; m++)
-        put4(dync_shared + (m * DYNC_DENSE_THREADS + t) * 4, sum[m]);
+        put4(dync_shared + m * DYNC_DENSE_SUMS + lane / DYNC_DENSE_PART * DYNK_PANEL + t * 4,
+             sum[m]);
     dync_barrier();
 
-    /* PART lanes a thread, then PARTS of those. */
+    /* DYNC_DENSE_PART lanes a thread, then PARTS of those. */
     float total[DYNC_DENSE_IMAGES];
     DYNC_UNROLL
     for (uint32_t m = 0; m < images; m++) {
-        const float *from = dync_shared + m * DYNC_DENSE_THREADS * 4 + part * PART * DYNK_PANEL + o;
+        const float *from =
+            dync_shared + m * DYNC_DENSE_SUMS + part * (DYNC_DENSE_PART + 1) * DYNK_PANEL + o;
         total[m] = from[0];
         DYNC_UNROLL
-        for (uint32_t l = 1; l < PART; l++)
+        for (uint32_t l = 1; l < DYNC_DENSE_PART; l++)
             total[m] += from[l * DYNK_PANEL];
     }
     dync_barrier();
     DYNC_UNROLL
     for (uint32_t m = 0; m < images; m++)
-        dync_shared[m * DYNC_DENSE_THREADS + t] = total[m];
+        dync_shared[m * TOTALS + t] = total[m];
     dync_barrier();
     const uint32_t image = part;
     if (image >= there || out >= a->out)
         return;
-    const float *from = dync_shared + image * DYNC_DENSE_THREADS + o;
+    const float *from = dync_shared + image * TOTALS + o;
     float4 y = {from[0], 0, 0, 0};
     DYNC_UNROLL
     for (uint32_t p = 1; p < PARTS; p++)

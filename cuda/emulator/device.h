@@ -7,6 +7,8 @@
 /* Kernels read arrays of float as these. */
 typedef float float4 __attribute__((vector_size(16), may_alias));
 typedef uint32_t word4 __attribute__((vector_size(16), may_alias));
+typedef float float2 __attribute__((vector_size(8), may_alias));
+typedef uint32_t word2 __attribute__((vector_size(8), may_alias));
 
 #define DYNC_ENTRY(threads)
 #define DYNC_ENTRY_BLOCKS(threads, blocks)

@@ -224,11 +224,15 @@ typedef struct dync_dense_args {
 } dync_dense_args;
 
 /* A block owns a panel of one image, or of DYNC_DENSE_IMAGES: for these it reads the weights once.
- * The order of sums is the same. */
+ * The order of sums is the same. Sums of DYNC_DENSE_PART lanes are added by a thread; in shared
+ * memory each such part has a gap behind it, so that those of two parts, which a warp reads, lie in
+ * other banks. */
 enum {
     DYNC_DENSE_LANES = 64,
     DYNC_DENSE_THREADS = DYNC_DENSE_LANES * DYNC_QUADS,
-    DYNC_DENSE_IMAGES = 4
+    DYNC_DENSE_IMAGES = 4,
+    DYNC_DENSE_PART = DYNC_DENSE_LANES * DYNK_PANEL / DYNC_DENSE_THREADS,
+    DYNC_DENSE_SUMS = DYNC_DENSE_LANES / DYNC_DENSE_PART * (DYNC_DENSE_PART + 1) * DYNK_PANEL
 };
 
 static inline dync_launch dync_dense_launch(const dync_dense_args *a) {
@@ -236,7 +240,7 @@ static inline dync_launch dync_dense_launch(const dync_dense_args *a) {
     const dync_launch l = {images == 1 ? DYNC_ENTRY_dense_x1 : DYNC_ENTRY_dense_x4,
                            {dync_ceil_div(a->out, DYNK_PANEL), dync_ceil_div(a->n, images), 1},
                            DYNC_DENSE_THREADS,
-                           images * DYNC_DENSE_LANES * DYNK_PANEL * (uint32_t)sizeof(float)};
+                           images * DYNC_DENSE_SUMS * (uint32_t)sizeof(float)};
     return l;
 }
 

@@ -4,6 +4,8 @@
 
 typedef float float4 __attribute__((vector_size(16), may_alias));
 typedef uint32_t word4 __attribute__((vector_size(16), may_alias));
+typedef float float2 __attribute__((vector_size(8), may_alias));
+typedef uint32_t word2 __attribute__((vector_size(8), may_alias));
 
 #define DYNC_ENTRY(threads)                                                                        \
     extern "C" __attribute__((global)) __attribute__((launch_bounds(threads)))

@@ -34,8 +34,8 @@ static DYNC_INLINE void put_inputs(uint32_t *row, float4 v, const dync_precision
         const word4 words = {dync_tf32(v[0]), dync_tf32(v[1]), dync_tf32(v[2]), dync_tf32(v[3])};
         *(word4 *)row = words;
     } else {
-        row[0] = dync_fp16(v[0], v[1]);
-        row[1] = dync_fp16(v[2], v[3]);
+        const word2 words = {dync_fp16(v[0], v[1]), dync_fp16(v[2], v[3])};
+        *(word2 *)row = words;
     }
 }
 
@@ -153,11 +153,16 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
                            o = row % (outs / 4) * 4;
             uint32_t *to =
                 (uint32_t *)fill + (of * (pixels + outs) + pixels + o) * DYNC_TENSOR_ROW + w_word;
+            /* A warp has words of two quads of outputs, 4 rows apart, which is the same bank: one
+             * of them begins with its second row. */
             DYNC_UNROLL
-            for (uint32_t j = 0; j < 4; j++)
-                to[j * DYNC_TENSOR_ROW] = precision == DYNC_TF32
-                                              ? dync_tf32(next_w[l][0][j])
-                                              : dync_fp16(next_w[l][0][j], next_w[l][1][j]);
+            for (uint32_t j = 0; j < 4; j++) {
+                const float4 first = next_w[l][0], second = next_w[l][word - 1];
+                const float low = w_row % 2 == 0 ? first[j] : first[j ^ 1];
+                const float high = w_row % 2 == 0 ? second[j] : second[j ^ 1];
+                to[(j ^ w_row % 2) * DYNC_TENSOR_ROW] =
+                    precision == DYNC_TF32 ? dync_tf32(low) : dync_fp16(low, high);
+            }
         }
         dync_barrier();
         float *const used = use;
@@ -176,10 +181,9 @@ static DYNC_INLINE void tensor(const dync_pointwise_args *a, const dync_precisio
             dync_shared + (group * pixels + pixel + f * 16 + lane / 4) * sum_row + lane % 4 * 2;
         DYNC_UNROLL
         for (uint32_t c = 0; c < columns; c++) {
-            to[c * 8] = sum[f][c][0];
-            to[c * 8 + 1] = sum[f][c][1];
-            to[8 * sum_row + c * 8] = sum[f][c][2];
-            to[8 * sum_row + c * 8 + 1] = sum[f][c][3];
+            const float2 upper = {sum[f][c][0], sum[f][c][1]}, lower = {sum[f][c][2], sum[f][c][3]};
+            *(float2 *)(to + c * 8) = upper;
+            *(float2 *)(to + 8 * sum_row + c * 8) = lower;
         }
     }
     dync_barrier();
