@@ -38,3 +38,34 @@ func TestErrorsNameTheFile(t *testing.T) {
 	err = atomicfile.Replace(dir, func(io.Writer) error { return nil })
 	require.EqualError(t, err, "replace "+dir+": not a regular file")
 }
+
+func TestFailedRenameNamesTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f.json")
+	err := atomicfile.Replace(path, func(io.Writer) error { return os.Mkdir(path, 0o700) }) // meanwhile a folder
+	require.ErrorContains(t, err, "rename "+path+": ")
+	require.NotContains(t, err.Error(), ".tmp")
+}
+
+func TestCheckLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f.json")
+	require.NoError(t, atomicfile.Check(path))
+	requireEmpty(t, dir)
+
+	require.EqualError(t, atomicfile.Check(dir), "replace "+dir+": not a regular file")
+	absent := filepath.Join(dir, "absent", "f.json")
+	require.EqualError(t, atomicfile.Check(absent), "open "+absent+": no such file or directory")
+	require.NoError(t, os.WriteFile(path, []byte("old"), 0o600))
+	require.NoError(t, atomicfile.Check(path))
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, "old", string(text))
+	require.ErrorContains(t, atomicfile.Check("/proc/f.json"), "open /proc/f.json: ") // takes no files, not even root's
+}
+
+func requireEmpty(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
