@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
@@ -49,7 +50,7 @@ type buildCmd struct {
 }
 
 func (c *buildCmd) Run(e *env) (err error) {
-	if err := writable(c.Output); err != nil {
+	if err := atomicfile.Check(c.Output); err != nil {
 		return err
 	}
 	if c.Work == "" {

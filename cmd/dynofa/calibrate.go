@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
@@ -44,7 +45,7 @@ func (c *calibrateImagesCmd) Run(e *env) (err error) {
 	if c.Output == "" {
 		c.Output = c.Bundle
 	}
-	if err := writable(c.Output); err != nil {
+	if err := atomicfile.Check(c.Output); err != nil {
 		return err
 	}
 	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})

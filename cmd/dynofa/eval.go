@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
@@ -69,7 +70,7 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 		if path == "" {
 			continue
 		}
-		if err := writable(path); err != nil {
+		if err := atomicfile.Check(path); err != nil {
 			return err
 		}
 	}
