@@ -141,7 +141,7 @@ func (c *benchRunCmd) measure(e *env, m *harness.Model, plan harness.Plan, w *ha
 	}
 	bar := e.progress(len(plan.Scenarios)*len(plan.Levels)*len(plan.Threads), "measure "+m.Backend())
 	plan.Done = func() { _ = bar.Add(1) }
-	err := harness.Run(e.ctx, m, plan, w)
+	err := harness.Run(e.ctx(), m, plan, w)
 	return errors.Join(err, bar.Finish())
 }
 

@@ -89,7 +89,7 @@ func (c *calibrateImagesCmd) Run(e *env) (err error) {
 	bar := e.progress(len(subnets)*ds.Len(), "calibrate")
 	for _, n := range subnets {
 		s := evaluate.CalibrationSubnet{Subnet: contents.Space.Text(n)}
-		for stats, err := range m.CalibrateBatches(e.ctx, n, evaluate.Batches(ds, network(contents.Space, n.Resolution), c.Batch)) {
+		for stats, err := range m.CalibrateBatches(e.ctx(), n, evaluate.Batches(ds, network(contents.Space, n.Resolution), c.Batch)) {
 			if err != nil {
 				return err
 			}

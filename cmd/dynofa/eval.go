@@ -125,7 +125,7 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 		nets = append(nets, network(m.Space(), s.Subnet().Resolution))
 	}
 	bar := e.progress(len(nets)*(to-from), "evaluate")
-	measured, err := evaluate.Measure(e.ctx, ds, from, to, nets, engines, c.Batch, func(n int) { _ = bar.Add(n) })
+	measured, err := evaluate.Measure(e.ctx(), ds, from, to, nets, engines, c.Batch, func(n int) { _ = bar.Add(n) })
 	if err != nil {
 		return err
 	}
@@ -143,7 +143,7 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 		if err := s.Select(i); err != nil {
 			return err
 		}
-		if l.Latency, err = c.latency(e.ctx, s.Session, ds, nets[i]); err != nil {
+		if l.Latency, err = c.latency(e.ctx(), s.Session, ds, nets[i]); err != nil {
 			return err
 		}
 	}

@@ -268,7 +268,7 @@ func (c *governCmd) levels(m *dynofa.Model) (subnets []ofa.Subnet, accuracy []fl
 // latencies are the quiet ones of an image, per level and configuration.
 func (c *governCmd) latencies(e *env, l *live, m *dynofa.Model, configurations []governor.Configuration) ([][]time.Duration, error) {
 	if c.Device == "" {
-		return l.measure(e.ctx, configurations, 3*time.Second)
+		return l.measure(e.ctx(), configurations, 3*time.Second)
 	}
 	if len(c.Subnet) > 0 {
 		return nil, errors.New("--device with --subnet, expected levels of the library, which have records")
@@ -410,11 +410,11 @@ func (c *governCmd) play(e *env, l *live, policies []policy.Entry) error {
 			if !c.JSON {
 				show = e.show(l)
 			}
-			t, err := l.run(e.ctx, policies[i], c.Length, show)
+			t, err := l.run(e.ctx(), policies[i], c.Length, show)
 			if err != nil {
 				return err
 			}
-			if e.ctx.Err() != nil && len(policies)*c.Repeat > 1 {
+			if e.ctx().Err() != nil && len(policies)*c.Repeat > 1 {
 				return fmt.Errorf("interrupted in repetition %d: nothing to compare", repetition+1)
 			}
 			m := t.metrics()
@@ -539,7 +539,7 @@ func (e *env) gaveUp(who string, runs ...liveMetrics) {
 
 // show is a line that rewrites itself, on a terminal only.
 func (e *env) show(l *live) func(*frame) {
-	if !e.terminal() {
+	if !e.terminal {
 		return func(*frame) {}
 	}
 	return func(f *frame) {
@@ -554,14 +554,9 @@ func (e *env) show(l *live) func(*frame) {
 	}
 }
 
-func (e *env) terminal() bool {
-	out, ok := e.stdout.(*os.File)
-	return ok && isTerminal(out)
-}
-
 // clear removes the line of show.
 func (e *env) clear() {
-	if e.terminal() {
+	if e.terminal {
 		e.printf("\r\x1b[K")
 	}
 }

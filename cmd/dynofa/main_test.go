@@ -3,16 +3,20 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -340,6 +344,52 @@ func TestHelpAndVersion(t *testing.T) {
 	if why != nil {
 		require.Contains(t, text, "no backend on a GPU: "+why.Error()+"\n")
 	}
+}
+
+// What could not be printed is not "fine" to a script, whatever the verb thinks of its lines.
+func TestLostOutputIsAnError(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"version"}, {"info"}, {"info", "--json"}, {"sim", "--seeds", "1", "--policy", "steady"}} {
+		var errs bytes.Buffer
+		require.Equal(t, exitUsage, run(args, full{}, &errs), args)
+		require.Equal(t, "dynofa: no space left\n", errs.String(), args)
+	}
+}
+
+// full is where nothing can be written.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// A signal ends what does not listen, and what listens stops by itself.
+func TestSignals(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: starts itself, which an emulator cannot")
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	stopped := func(atWork func() bool, args ...string) (code int, stderr string) {
+		var errs bytes.Buffer
+		c := exec.Command(self, args...)
+		c.Env, c.Stderr = append(os.Environ(), "DYNOFA_TEST_COMMAND=1"), &errs
+		require.NoError(t, c.Start())
+		stuck := time.AfterFunc(30*time.Second, func() { _ = c.Process.Kill() })
+		time.Sleep(200 * time.Millisecond)
+		require.Eventually(t, atWork, 20*time.Second, 10*time.Millisecond)
+		require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+		require.Error(t, c.Wait())
+		require.True(t, stuck.Stop(), "%v went on", args)
+		return c.ProcessState.ExitCode(), errs.String()
+	}
+	code, _ := stopped(func() bool { return true }, "sim", "--seeds", "100000")
+	require.Equal(t, -1, code, "ended by the signal")
+	out := filepath.Join(t.TempDir(), "r.jsonl")
+	rows := func() bool {
+		data, _ := os.ReadFile(out)
+		return bytes.Count(data, []byte("\n")) > 1
+	}
+	code, errs := stopped(rows, "bench", "run", shipped+"fashion.dofa", "--data", shipped+"test", "--duration", "500ms", "-o", out)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "context canceled")
 }
 
 func TestInfoShowsBackendAndKernels(t *testing.T) {

@@ -66,7 +66,7 @@ func (c *runCmd) Run(e *env) (err error) {
 			return err
 		}
 		start := time.Now()
-		if err := s.Run(e.ctx, image, logits); err != nil {
+		if err := s.Run(e.ctx(), image, logits); err != nil {
 			return err
 		}
 		report.Images = append(report.Images, runImage{

@@ -83,7 +83,7 @@ func (c *verifyCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer closing(m, &err)
-	v := verifier{ctx: e.ctx, model: m, dir: filepath.Dir(c.Cases), data: file.Data}
+	v := verifier{ctx: e.ctx(), model: m, dir: filepath.Dir(c.Cases), data: file.Data}
 	cases := make([]goldenCase, len(file.Cases))
 	for i, raw := range file.Cases {
 		if cases[i], err = v.parse(raw); err != nil {
