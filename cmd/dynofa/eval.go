@@ -100,6 +100,15 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	var recorded *bundle.Contents
+	if c.Record != "" {
+		if recorded, err = bundle.Import(c.Bundle, bundle.ImportOptions{}); err != nil {
+			return err
+		}
+		if c.Subnet != "" || len(choices) != len(recorded.Levels) {
+			return fmt.Errorf("--record with --level or --subnet, expected all %d levels: leave them out", len(recorded.Levels))
+		}
+	}
 	var sessions []*chooser
 	var engines []evaluate.Selector
 	for range min(runtime.GOMAXPROCS(0), to-from) {
@@ -160,10 +169,10 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	if err := e.evaluation(report, c.JSON); err != nil {
 		return err
 	}
-	if c.Record != "" {
-		return c.record(e, report)
+	if recorded == nil {
+		return nil
 	}
-	return nil
+	return c.record(e, recorded, report)
 }
 
 // chooser is a session in which one of several choices is current.
@@ -299,14 +308,7 @@ func writePredictions(path string, r evalReport) error {
 }
 
 // record writes a bundle with what was measured and keeps the levels that are Pareto-optimal by it.
-func (c *evalImagesCmd) record(e *env, r evalReport) error {
-	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})
-	if err != nil {
-		return err
-	}
-	if len(r.Levels) != len(contents.Levels) {
-		return fmt.Errorf("--record with %d of %d levels evaluated, expected all: leave --level and --subnet out", len(r.Levels), len(contents.Levels))
-	}
+func (c *evalImagesCmd) record(e *env, contents *bundle.Contents, r evalReport) error {
 	for i, l := range r.Levels {
 		level := &contents.Levels[i]
 		level.Accuracy = []bundle.Accuracy{{Data: dataName(c.Data, c.Split), Images: l.Images, Top1: l.Top1, Top5: l.Top5, Low: l.Low, High: l.High}}
@@ -315,15 +317,15 @@ func (c *evalImagesCmd) record(e *env, r evalReport) error {
 		})
 		level.Latency = append(level.Latency, *l.Latency)
 	}
-	kept := paretoLevels(contents.Levels)
-	for _, l := range contents.Levels {
+	all, kept := contents.Levels, paretoLevels(contents.Levels)
+	contents.Levels = kept
+	if err := bundle.Write(c.Record, contents); err != nil || c.JSON {
+		return err
+	}
+	for _, l := range all {
 		if !slices.ContainsFunc(kept, func(k bundle.Level) bool { return contents.Space.Text(k.Subnet) == contents.Space.Text(l.Subnet) }) {
 			e.printf("dropped: %s (a faster level is as accurate)\n", contents.Space.Text(l.Subnet))
 		}
-	}
-	contents.Levels = kept
-	if err := bundle.Write(c.Record, contents); err != nil {
-		return err
 	}
 	e.printf("%s: %d levels recorded\n", c.Record, len(kept))
 	return nil

@@ -232,6 +232,14 @@ func TestFromBundleToLibrary(t *testing.T) {
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, errs, "absent")
 	require.NoFileExists(t, filepath.Join(dir, "part.json"), "refused before the work")
+	for _, what := range [][]string{{"--level", "0"}, {"--subnet", "r20_3x2"}} {
+		code, out, errs := command(append([]string{"eval", model, "--data", data, "--record", model}, what...)...)
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, errs, "--record with --level or --subnet, expected all 3 levels")
+		require.Empty(t, out, "refused before the work")
+	}
+	text := succeed(t, "eval", model, "--data", data, "--record", filepath.Join(dir, "recorded.dofa"), "--json")
+	require.NoError(t, json.Unmarshal([]byte(text), &report), "JSON and nothing else")
 	predictions := filepath.Join(dir, "predictions.json")
 	succeed(t, "eval", model, "--data", data, "--record", model, "--device", "test bench", "--predictions", predictions)
 	var classes map[string][]int
