@@ -8,6 +8,8 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -117,6 +119,53 @@ func TestVerifySaysNo(t *testing.T) {
 	require.NotContains(t, errs, "--tolerance")
 	require.Empty(t, rounding("cuda"))
 	require.Contains(t, rounding("cuda/tf32:1"), "--tolerance 1e-2")
+}
+
+// Differences that are no numbers are a no, too, and JSON.
+func TestVerifySaysNoToInfinity(t *testing.T) {
+	dir, model, _ := workshop(t)
+	original, err := bundle.Import(model, bundle.ImportOptions{})
+	require.NoError(t, err)
+	with := func(value float32, tensors ...string) string {
+		c, path := *original, filepath.Join(dir, tensors[0]+".dofa")
+		c.Tensors = maps.Clone(c.Tensors)
+		for _, name := range tensors {
+			c.Tensors[name] = slices.Repeat([]float32{value}, len(c.Tensors[name]))
+		}
+		require.NoError(t, bundle.Write(path, &c))
+		return path
+	}
+	n := original.Space.Smallest()
+	type statistics struct{ Mean, Var []float64 }
+	var zero []statistics
+	for _, norm := range original.Space.Norms(n) {
+		zero = append(zero, statistics{make([]float64, norm.Channels), make([]float64, norm.Channels)})
+	}
+	image := map[string]any{"batch": 1, "r": n.Resolution}
+	ones := slices.Repeat([]float64{1}, 10)
+	for path, c := range map[string]map[string]any{
+		model: {"input": image, "logits64": make([]float64, 10)}, // any difference from 0 is infinite
+		with(3e38, "feature_mix_layer.conv.weight", "classifier.linear.weight"): {"input": image, "logits64": ones},
+		with(0, "first_conv.conv.weight"): { // the first statistics are as expected, and 0 / 0 is no number
+			"calibration": map[string]any{"r": n.Resolution, "batch_sizes": []int{1}}, "bn": zero, "eval_input": image, "logits64_after": ones,
+		},
+	} {
+		c["ks"], c["e"], c["d"], c["r"] = n.Kernels, n.Expands, n.Depths, n.Resolution
+		text, err := json.Marshal(map[string]any{"cases": []any{c}})
+		require.NoError(t, err)
+		cases := filepath.Join(dir, "cases.json")
+		require.NoError(t, os.WriteFile(cases, text, 0o600))
+		code, out, errs := command("verify", path, cases, "--json")
+		require.Equal(t, exitNo, code, errs)
+		var v verdict
+		require.NoError(t, json.Unmarshal([]byte(out), &v))
+		require.Equal(t, math.MaxFloat64, max(v.WorstRelative, v.WorstStatistic), path)
+	}
+	for _, tolerance := range []string{"NaN", "+Inf", "-1"} {
+		code, _, errs := command("verify", model, filepath.Join(dir, "cases.json"), "--tolerance="+tolerance)
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, errs, "--tolerance is")
+	}
 }
 
 func TestScoreAgainstReference(t *testing.T) {
