@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -165,7 +164,7 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 	}
 	gpus := 0
 	for i, backend := range c.Backend {
-		if onGPU(backend) {
+		if _, ok := dynofa.DeviceNumber(backend); ok {
 			gpus++
 		}
 		if slices.Contains(c.Backend[:i], backend) || gpus > 1 {
@@ -191,27 +190,19 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 	return chosen, nil
 }
 
-// onGPU tells the engines on GPUs: cuda, cuda:1, cuda/tf32:1.
-func onGPU(backend string) bool { return strings.HasPrefix(backend, "cuda") }
-
-// gpuNumber is the number of the device that an engine on a GPU uses.
-func gpuNumber(backend string) int {
-	_, number, _ := strings.Cut(backend, ":")
-	n, _ := strconv.Atoi(number) // none is the first; opening the engine refuses what is no number
-	return n
-}
-
 // device is that of the one engine on a GPU, if any is.
 func (c *governCmd) device() int {
-	if i := slices.IndexFunc(c.Backend, onGPU); i >= 0 {
-		return gpuNumber(c.Backend[i])
+	for _, backend := range c.Backend {
+		if number, ok := dynofa.DeviceNumber(backend); ok {
+			return number
+		}
 	}
 	return 0
 }
 
 // configurations are the ways to run an engine.
 func (c *governCmd) configurations(backend string) (list []governor.Configuration) {
-	if onGPU(backend) {
+	if _, ok := dynofa.DeviceNumber(backend); ok {
 		return []governor.Configuration{{Name: backend, GPU: true}}
 	}
 	for _, n := range c.Threads {

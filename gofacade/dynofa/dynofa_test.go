@@ -181,6 +181,18 @@ func BenchmarkSwitch(b *testing.B) {
 	}
 }
 
+func TestDeviceNumber(t *testing.T) {
+	for backend, want := range map[string]int{"cuda": 0, "cuda:1": 1, "cuda/fp16:12": 12, "cuda/tf32": 0} {
+		number, ok := dynofa.DeviceNumber(backend)
+		require.True(t, ok, backend)
+		require.Equal(t, want, number, backend)
+	}
+	for _, backend := range []string{"", "native", "native/avx2", "purego", "cudax", "cudax:1"} {
+		_, ok := dynofa.DeviceNumber(backend)
+		require.False(t, ok, backend)
+	}
+}
+
 // What Backends lists there is; what it does not list is refused for the same reason by who asks first and by Open.
 func TestCheckBackend(t *testing.T) {
 	path := write(t)
