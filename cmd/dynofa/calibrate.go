@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -132,7 +133,7 @@ func (e *env) addLevels(m *dynofa.Model, contents *bundle.Contents, part *evalua
 		contents.Levels = slices.DeleteFunc(contents.Levels, func(l bundle.Level) bool { return space.Text(l.Subnet) == s.Subnet })
 		contents.Levels = append(contents.Levels, level)
 	}
-	slices.SortStableFunc(contents.Levels, func(a, b bundle.Level) int { return int(a.MACs - b.MACs) })
+	slices.SortStableFunc(contents.Levels, func(a, b bundle.Level) int { return cmp.Compare(a.MACs, b.MACs) })
 	if err := bundle.Write(path, contents); err != nil {
 		return err
 	}
