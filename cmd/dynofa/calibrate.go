@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
 	"github.com/dynofa/dynofa/gofacade/ofa"
-	"github.com/dynofa/dynofa/governor/library"
 	"github.com/dynofa/dynofa/governor/library/evaluate"
 )
 
@@ -188,14 +186,9 @@ func (c *calibrateImagesCmd) subnets(s *ofa.Space) ([]ofa.Subnet, error) {
 		list = append(list, n)
 	}
 	if c.Subnets != "" {
-		f, err := os.Open(c.Subnets)
+		more, err := readSpecs(c.Subnets)
 		if err != nil {
 			return nil, err
-		}
-		defer f.Close()
-		more, err := library.ReadSpecs(f)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c.Subnets, err)
 		}
 		for i, n := range more {
 			if err := s.Check(n); err != nil {

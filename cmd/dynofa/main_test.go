@@ -351,6 +351,8 @@ func TestErrorsAreOneLineAndSayWhatWasExpected(t *testing.T) {
 	dir, model, data := workshop(t)
 	junk := filepath.Join(dir, "junk")
 	require.NoError(t, os.WriteFile(junk, []byte("junk"), 0o600))
+	specs := filepath.Join(dir, "specs.json")
+	require.NoError(t, os.WriteFile(specs, []byte(`{"cases":[]}`), 0o600))
 	for name, c := range map[string]struct {
 		args []string
 		want string
@@ -374,7 +376,10 @@ func TestErrorsAreOneLineAndSayWhatWasExpected(t *testing.T) {
 		"nothing to estimate": {[]string{"calibrate", model, "--data", data}, "--subnet"},
 		"too many images":     {[]string{"calibrate", model, "--data", data, "--subnet", "r20_3x2", "--images", "99"}, "1 to 60 images"},
 		"cases":               {[]string{"verify", model, junk}, junk},
-		"specs":               {[]string{"score", "--specs", junk}, "expected a JSON object"},
+		"specs":               {[]string{"score", "--specs", junk}, junk + ": library: specs: expected a JSON object"},
+		"pairs":               {[]string{"predictor", junk, "--space", model, "-o", filepath.Join(dir, "p")}, junk + ": predictor: pairs: expected a JSON object"},
+		"score of no width":   {[]string{"score", "--specs", specs, "--width", "NaN"}, "--width is NaN, expected"},
+		"search of no width":  {[]string{"search", "--predictor", junk, "--max-macs", "1", "--width=-1"}, "--width is -1, expected"},
 		"onnx level":          {[]string{"export", model, "-o", junk, "--level", "0"}, "has 0 levels"},
 		"labels":              {[]string{"import", model, "-o", filepath.Join(dir, "o.dofa"), "--labels", junk}, "labels (number) is 1, expected 10"},
 	} {

@@ -140,8 +140,7 @@ func (c *searchCmd) space() (*ofa.Space, error) {
 	if c.Space != "" {
 		return bundleSpace(c.Space)
 	}
-	s := ofa.MobileNetV3(c.Width, c.Classes)
-	return s, s.Validate()
+	return mobileNetV3(c.Width, c.Classes)
 }
 
 // bundleSpace is the space of a bundle or checkpoint.
