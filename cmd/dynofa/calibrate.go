@@ -16,7 +16,7 @@ import (
 )
 
 type calibrateCmd struct {
-	Images calibrateImagesCmd `cmd:"" default:"withargs" help:"Estimate the batch normalisation of sub-networks and add them to a bundle as levels."`
+	Images calibrateImagesCmd `cmd:"" default:"withargs" help:"Estimate the batch normalisation of sub-networks and add them to a bundle as levels; the word images may be left out."`
 	Merge  calibrateMergeCmd  `cmd:"" help:"Add the sub-networks of all shards' part files to the bundle as levels."`
 }
 

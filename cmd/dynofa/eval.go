@@ -15,7 +15,7 @@ import (
 )
 
 type evalCmd struct {
-	Images evalImagesCmd `cmd:"" default:"withargs" help:"Measure top-1 and top-5 accuracy over a data set."`
+	Images evalImagesCmd `cmd:"" default:"withargs" help:"Measure top-1 and top-5 accuracy over a data set; the word images may be left out."`
 	Merge  evalMergeCmd  `cmd:"" help:"Add the part files of all shards up to the accuracy over the whole data set."`
 }
 
