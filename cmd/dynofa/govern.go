@@ -55,10 +55,19 @@ func (c *governCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	constraints := governor.Constraints{Deadline: time.Duration(c.Deadline * 1e6), Probability: c.P, MinAccuracy: c.MinAccuracy}
+	if _, err := constraints.Complete(); err != nil {
+		return err
+	}
 	if err := makeFolders(c.Record, c.Events); err != nil {
 		return err
 	}
-	l := &live{pin: c.Pin, noSensors: c.NoSensors, watch: &watcher{}, gpu: c.device()}
+	if c.Output != "" {
+		if err := os.MkdirAll(c.Output, 0o755); err != nil {
+			return err
+		}
+	}
+	l := &live{pin: c.Pin, noSensors: c.NoSensors, gpu: c.device()}
 	for _, s := range c.Load {
 		d, err := parseLoad(s)
 		if err != nil {
@@ -109,6 +118,10 @@ func (c *governCmd) Run(e *env) (err error) {
 	if err := l.load(m, subnets, data); err != nil {
 		return err
 	}
+	if l.watch, err = watch(constraints.Deadline, c.Metrics, c.Events); err != nil {
+		return err
+	}
+	defer closing(l.watch, &err)
 	latency, err := c.latencies(e, l, m, configurations)
 	if err != nil {
 		return err
@@ -122,19 +135,7 @@ func (c *governCmd) Run(e *env) (err error) {
 		l.images = max(1, int(frameMS/ms(slowest)))
 	}
 	l.describe(m, subnets, accuracy, latency, configurations)
-	l.constrain(governor.Constraints{Deadline: time.Duration(c.Deadline * 1e6), Probability: c.P, MinAccuracy: c.MinAccuracy})
-	if _, err := l.constraints.Complete(); err != nil {
-		return err
-	}
-	if c.Output != "" {
-		if err := os.MkdirAll(c.Output, 0o755); err != nil {
-			return err
-		}
-	}
-	if l.watch, err = watch(l, c.Metrics, c.Events); err != nil {
-		return err
-	}
-	defer closing(l.watch, &err)
+	l.constrain(constraints)
 	if !c.JSON {
 		c.introduce(e, l, source)
 	}

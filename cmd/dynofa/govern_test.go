@@ -280,15 +280,13 @@ func TestGovernRefusals(t *testing.T) {
 		"--threads is [0], expected numbers from 1 to":   {"--deadline", "9", "--threads", "0"},
 		"--threads is [257], expected numbers from 1 to": {"--deadline", "9", "--threads", "257"},
 		"mkdir " + model + ": not a directory":           {"--deadline", "9", "--events", filepath.Join(model, "x")},
+		"labels.txt: not a directory":                    {"--deadline", "9", "-o", shipped + "labels.txt", "--device", "nowhere"},
 		"--pin with --threads [2]":                       {"--deadline", "9", "--pin", "--threads", "2"},
 		"--backend is [\"cuda\" \"cuda:1\"], expected":   {"--deadline", "9", "--backend", "cuda,cuda:1"},
 		"no backend \"tpu\" in this build":               {"--deadline", "9", "--backend", "purego,tpu"},
-		"probability 1.5, expected":                      {"--deadline", "9", "--p", "1.5", "--images", "1", "--device", "x"},
-		"--metrics \"nine\", expected [HOST]:PORT":       {"--deadline", "9", "--metrics", "nine"},
+		"probability 1.5, expected":                      {"--deadline", "9", "--p", "1.5", "--device", "nowhere"},
+		"--metrics \"nine\", expected [HOST]:PORT":       {"--deadline", "9", "--metrics", "nine", "--device", "nowhere"},
 	} {
-		if strings.HasPrefix(want, "probability") {
-			args = slices.DeleteFunc(args, func(s string) bool { return s == "--device" || s == "x" })
-		}
 		code, _, errs := command(append([]string{"govern", model}, args...)...)
 		require.Equal(t, exitUsage, code, want)
 		require.Contains(t, errs, want)
