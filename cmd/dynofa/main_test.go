@@ -454,6 +454,19 @@ func TestSignals(t *testing.T) {
 	require.Contains(t, errs, "context canceled")
 }
 
+func TestLabelsHaveNoLineEnds(t *testing.T) {
+	dir, model, _ := workshop(t)
+	labels, out := filepath.Join(dir, "labels.txt"), filepath.Join(dir, "o.dofa")
+	for _, end := range []string{"\n", "\r\n"} {
+		require.NoError(t, os.WriteFile(labels, []byte(strings.Join(strings.Split("abcdefghij", ""), end)+end), 0o600))
+		succeed(t, "import", model, "-o", out, "--labels", labels)
+		b, err := bundle.Open(out)
+		require.NoError(t, err)
+		require.Equal(t, strings.Split("abcdefghij", ""), b.Space().Labels)
+		require.NoError(t, b.Close())
+	}
+}
+
 func TestInfoShowsBackendAndKernels(t *testing.T) {
 	_, model, _ := workshop(t)
 	for _, backend := range dynofa.Backends() {
