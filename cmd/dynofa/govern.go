@@ -159,18 +159,20 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 		return nil, fmt.Errorf("--threads is %v, expected numbers from 1 to %d", c.Threads, most)
 	case c.Pin && slices.Max(c.Threads) > 1:
 		return nil, fmt.Errorf("--pin with --threads %v, expected one thread", c.Threads)
+	case twice(c.Threads) || twice(c.Compare):
+		return nil, fmt.Errorf("--threads is %v and --compare %q, expected each value once", c.Threads, c.Compare)
 	}
 	if len(c.Backend) == 0 {
 		c.Backend = []string{""}
 	}
 	gpus := 0
-	for i, backend := range c.Backend {
+	for _, backend := range c.Backend {
 		if _, ok := dynofa.DeviceNumber(backend); ok {
 			gpus++
 		}
-		if slices.Contains(c.Backend[:i], backend) || gpus > 1 {
-			return nil, fmt.Errorf("--backend is %q, expected each engine once and one on a GPU at most", c.Backend)
-		}
+	}
+	if twice(c.Backend) || gpus > 1 {
+		return nil, fmt.Errorf("--backend is %q, expected each engine once and one on a GPU at most", c.Backend)
 	}
 	wanted := c.Compare
 	switch {

@@ -282,6 +282,8 @@ func TestGovernRefusals(t *testing.T) {
 		"mkdir " + model + ": not a directory":           {"--deadline", "9", "--events", filepath.Join(model, "x")},
 		"labels.txt: not a directory":                    {"--deadline", "9", "-o", shipped + "labels.txt", "--device", "nowhere"},
 		"--pin with --threads [2]":                       {"--deadline", "9", "--pin", "--threads", "2"},
+		"--threads is [1 1] and":                         {"--deadline", "9", "--threads", "1,1"},
+		"--compare [\"steady\" \"steady\"], expected":    {"--deadline", "9", "--compare", "steady,steady"},
 		"--backend is [\"cuda\" \"cuda:1\"], expected":   {"--deadline", "9", "--backend", "cuda,cuda:1"},
 		"no backend \"tpu\" in this build":               {"--deadline", "9", "--backend", "purego,tpu"},
 		"probability 1.5, expected":                      {"--deadline", "9", "--p", "1.5", "--device", "nowhere"},
