@@ -121,8 +121,8 @@ func TestVerifySaysNo(t *testing.T) {
 	require.Contains(t, rounding("cuda/tf32:1"), "--tolerance 1e-2")
 }
 
-// Differences that are no numbers are a no, too, and JSON.
-func TestVerifySaysNoToInfinity(t *testing.T) {
+// Differences that are no numbers are a no, too, and JSON; probabilities that are none are an error.
+func TestNoNumbers(t *testing.T) {
 	dir, model, _ := workshop(t)
 	original, err := bundle.Import(model, bundle.ImportOptions{})
 	require.NoError(t, err)
@@ -141,13 +141,13 @@ func TestVerifySaysNoToInfinity(t *testing.T) {
 	for _, norm := range original.Space.Norms(n) {
 		zero = append(zero, statistics{make([]float64, norm.Channels), make([]float64, norm.Channels)})
 	}
-	image := map[string]any{"batch": 1, "r": n.Resolution}
+	input := map[string]any{"batch": 1, "r": n.Resolution}
 	ones := slices.Repeat([]float64{1}, 10)
 	for path, c := range map[string]map[string]any{
-		model: {"input": image, "logits64": make([]float64, 10)}, // any difference from 0 is infinite
-		with(3e38, "feature_mix_layer.conv.weight", "classifier.linear.weight"): {"input": image, "logits64": ones},
+		model: {"input": input, "logits64": make([]float64, 10)}, // any difference from 0 is infinite
+		with(3e38, "feature_mix_layer.conv.weight", "classifier.linear.weight"): {"input": input, "logits64": ones},
 		with(0, "first_conv.conv.weight"): { // the first statistics are as expected, and 0 / 0 is no number
-			"calibration": map[string]any{"r": n.Resolution, "batch_sizes": []int{1}}, "bn": zero, "eval_input": image, "logits64_after": ones,
+			"calibration": map[string]any{"r": n.Resolution, "batch_sizes": []int{1}}, "bn": zero, "eval_input": input, "logits64_after": ones,
 		},
 	} {
 		c["ks"], c["e"], c["d"], c["r"] = n.Kernels, n.Expands, n.Depths, n.Resolution
@@ -161,6 +161,14 @@ func TestVerifySaysNoToInfinity(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(out), &v))
 		require.Equal(t, math.MaxFloat64, max(v.WorstRelative, v.WorstStatistic), path)
 	}
+	var picture bytes.Buffer
+	require.NoError(t, png.Encode(&picture, image.NewGray(image.Rect(0, 0, 28, 28))))
+	file := filepath.Join(dir, "a.png")
+	require.NoError(t, os.WriteFile(file, picture.Bytes(), 0o600))
+	code, out, errs := command("run", filepath.Join(dir, "feature_mix_layer.conv.weight.dofa"), file)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, file+": r28_5x3.5x3 gives logits that are no numbers")
+	require.Empty(t, out)
 	for _, tolerance := range []string{"NaN", "+Inf", "-1"} {
 		code, _, errs := command("verify", model, filepath.Join(dir, "cases.json"), "--tolerance="+tolerance)
 		require.Equal(t, exitUsage, code)
