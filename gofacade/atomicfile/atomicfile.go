@@ -51,14 +51,7 @@ type file struct {
 
 // begin opens a temporary file beside what a path leads to, with the permissions of what is there, if anything is.
 func begin(path string) (f *file, old fs.FileInfo, err error) {
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	} else if target, err := os.Readlink(path); err == nil { // to what is not there yet
-		if !filepath.IsAbs(target) {
-			target = filepath.Join(filepath.Dir(path), target)
-		}
-		path = target
-	}
+	path = follow(path)
 	mode := fs.FileMode(0o666) // less the umask, as for any new file
 	old, err = os.Stat(path)
 	switch {
@@ -77,6 +70,28 @@ func begin(path string) (f *file, old fs.FileInfo, err error) {
 		return nil, nil, f.asked(err)
 	}
 	return f, old, nil
+}
+
+// follow is where links lead, also to what is not there yet. Of links in a circle it is one.
+func follow(path string) string {
+	for range 100 {
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			return target
+		}
+		target, err := os.Readlink(path)
+		if err != nil {
+			return path
+		}
+		if !filepath.IsAbs(target) {
+			dir, err := filepath.EvalSymlinks(filepath.Dir(path)) // which .. in the target starts from
+			if err != nil {
+				return path
+			}
+			target = filepath.Join(dir, target)
+		}
+		path = target
+	}
+	return path
 }
 
 // asked is an error of the temporary file under the name that somebody asked for.

@@ -12,20 +12,24 @@ import (
 	"github.com/dynofa/dynofa/gofacade/atomicfile"
 )
 
-func TestLinkToNothingIsFollowed(t *testing.T) {
+// Of a link to a link to a file that is not there, in a folder that is a link, too.
+func TestLinksToNothingAreFollowed(t *testing.T) {
 	dir := t.TempDir()
-	link, target := filepath.Join(dir, "link"), filepath.Join(dir, "target")
-	require.NoError(t, os.Symlink("target", link))
-	require.NoError(t, atomicfile.Replace(link, func(w io.Writer) error {
-		_, err := io.WriteString(w, "new")
-		return err
-	}))
-	text, err := os.ReadFile(target)
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "far", "deep"), 0o700))
+	for link, to := range map[string]string{"folder": filepath.Join("far", "deep"), "far/deep/first": "second", "far/deep/second": "../target"} {
+		require.NoError(t, os.Symlink(to, filepath.Join(dir, filepath.FromSlash(link))))
+	}
+	require.NoError(t, atomicfile.Write(filepath.Join(dir, "folder", "first"), []byte("new")))
+	text, err := os.ReadFile(filepath.Join(dir, "far", "target"))
 	require.NoError(t, err)
 	require.Equal(t, "new", string(text))
-	to, err := os.Readlink(link)
-	require.NoError(t, err)
-	require.Equal(t, "target", to)
+	for _, link := range []string{"first", "second"} {
+		_, err := os.Readlink(filepath.Join(dir, "folder", link))
+		require.NoError(t, err, "still a link")
+	}
+	circle := filepath.Join(dir, "circle")
+	require.NoError(t, os.Symlink("circle", circle))
+	require.ErrorContains(t, atomicfile.Write(circle, nil), circle)
 }
 
 func TestErrorsNameTheFile(t *testing.T) {
