@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -65,6 +66,10 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	}
 	if c.Batch < 1 || c.Batch > maxBatch {
 		return fmt.Errorf("--batch is %d, expected 1 to %d", c.Batch, maxBatch)
+	}
+	const json = "a name such as PART.json; --record writes bundles"
+	if err := errors.Join(noBundle("-o", c.Output, json), noBundle("--predictions", c.Predictions, json)); err != nil {
+		return err
 	}
 	for _, path := range []string{c.Output, c.Record, c.Predictions} {
 		if path == "" {

@@ -388,6 +388,9 @@ func TestErrorsAreOneLineAndSayWhatWasExpected(t *testing.T) {
 		"pairs":               {[]string{"predictor", junk, "--space", model, "-o", filepath.Join(dir, "p")}, junk + ": predictor: pairs: expected a JSON object"},
 		"score of no width":   {[]string{"score", "--specs", specs, "--width", "NaN"}, "--width is NaN, expected"},
 		"search of no width":  {[]string{"search", "--predictor", junk, "--max-macs", "1", "--width=-1"}, "--width is -1, expected"},
+		"part as a bundle":    {[]string{"eval", model, "--data", data, "--subnet", "r20_3x2", "-o", model}, "-o " + model + ": what is written there is no bundle, expected a name such as PART.json"},
+		"classes as a bundle": {[]string{"eval", model, "--data", data, "--subnet", "r20_3x2", "--predictions", model}, "--predictions " + model + ": what is written there is no bundle"},
+		"onnx as a bundle":    {[]string{"export", model, "-o", model}, "expected a name such as net.onnx"},
 		"onnx level":          {[]string{"export", model, "-o", junk, "--level", "0"}, "has 0 levels"},
 		"labels":              {[]string{"import", model, "-o", filepath.Join(dir, "o.dofa"), "--labels", junk}, "labels (number) is 1, expected 10"},
 	} {
