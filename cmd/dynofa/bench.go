@@ -51,7 +51,7 @@ func (c *benchWorkerCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer closing(m, &err)
-	return harness.Worker(e.ctx, m, c.Threads, version(), slow, os.Stdin, e.stdout)
+	return harness.Worker(e.ctx(), m, c.Threads, version(), slow, os.Stdin, e.stdout)
 }
 
 // look is the environment of what is measured now on a device, zero for the CPU.

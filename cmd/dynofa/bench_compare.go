@@ -124,7 +124,7 @@ func (c *benchCompareCmd) Run(e *env) error {
 		}
 		bar := e.progress(regress.MostRounds, "compare")
 		o.Done = func() { _ = bar.Add(1) }
-		if found, err = regress.Compare(e.ctx, a, b, o); err != nil {
+		if found, err = regress.Compare(e.ctx(), a, b, o); err != nil {
 			return err
 		}
 		_ = bar.Finish()
@@ -177,7 +177,7 @@ func (c *benchAACmd) Run(e *env) error {
 	}
 	side := c.side(c.Bundle, self, c.Bundle)
 	bar := e.progress(c.Comparisons, "compare with itself")
-	limit, err := regress.SelfTest(e.ctx, side, o, machine, c.Comparisons, func() { _ = bar.Add(1) })
+	limit, err := regress.SelfTest(e.ctx(), side, o, machine, c.Comparisons, func() { _ = bar.Add(1) })
 	if err != nil {
 		return err
 	}

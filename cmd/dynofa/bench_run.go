@@ -46,6 +46,8 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 		return err // before the time is spent
 	}
 	switch {
+	case twice(c.Scenario) || twice(c.Level) || twice(c.Threads) || twice(c.Backends):
+		return errors.New("--scenario, --level, --threads or --backends has a value twice, expected each once: rows have to differ")
 	case c.Duration <= 0:
 		return fmt.Errorf("--duration %v, expected more than zero, such as 5s", c.Duration)
 	case !(c.QPS >= 0 && c.QPS <= 1e9):
@@ -118,6 +120,16 @@ func (c *benchRunCmd) Run(e *env) (err error) {
 	return nil
 }
 
+// twice tells whether a value is in a list more than once.
+func twice[T comparable](list []T) bool {
+	for i := range list {
+		if slices.Contains(list[:i], list[i]) {
+			return true
+		}
+	}
+	return false
+}
+
 // saveLatencies draws a result.
 func saveLatencies(path string, r *harness.Result) error {
 	f, err := harness.Latencies(r)
@@ -141,7 +153,7 @@ func (c *benchRunCmd) measure(e *env, m *harness.Model, plan harness.Plan, w *ha
 	}
 	bar := e.progress(len(plan.Scenarios)*len(plan.Levels)*len(plan.Threads), "measure "+m.Backend())
 	plan.Done = func() { _ = bar.Add(1) }
-	err := harness.Run(e.ctx, m, plan, w)
+	err := harness.Run(e.ctx(), m, plan, w)
 	return errors.Join(err, bar.Finish())
 }
 

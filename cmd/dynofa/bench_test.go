@@ -74,7 +74,7 @@ func TestBenchRunEveryScenario(t *testing.T) {
 }
 
 func TestBenchRunBackendsAndThreads(t *testing.T) {
-	engines := slices.DeleteFunc(dynofa.Backends(), func(b string) bool { return strings.HasPrefix(b, "cuda") }) // has files of its own
+	engines := slices.DeleteFunc(dynofa.Backends(), func(b string) bool { _, ok := dynofa.DeviceNumber(b); return ok }) // have files of their own
 	file, out := benchRun(t, "--level", "0,1", "--threads", "1,2", "--duration", "5ms", "--backends", strings.Join(engines, ","), "--json")
 	var v struct{ Rows []harness.Summary }
 	require.NoError(t, json.Unmarshal([]byte(out), &v))
@@ -113,6 +113,8 @@ func TestBenchRefusesWrongInput(t *testing.T) {
 		{`--scenario "x"`, []string{"run", fashion, "--scenario", "x"}},
 		{"x.bmp: expected a name that ends in .svg or .png", []string{"run", fashion, "--plot", "x.bmp"}},
 		{"--duration 0s, expected more than zero", []string{"run", fashion, "--duration", "0s"}},
+		{"has a value twice, expected each once", []string{"run", fashion, "--duration", "1ms", "--level", "0,1,0", "-o", filepath.Join(t.TempDir(), "r.jsonl")}},
+		{"has a value twice, expected each once", []string{"run", fashion, "--duration", "1ms", "--level", "0", "--threads", "1,1", "-o", filepath.Join(t.TempDir(), "r.jsonl")}},
 		{"--qps -1, expected 0, which searches for it, to 1e9", []string{"run", fashion, "--qps=-1"}},
 		{"--qps NaN", []string{"run", fashion, "--qps", "NaN"}},
 		{"--bound -1s, expected 0, which is four inferences, or more", []string{"run", fashion, "--bound=-1s"}},

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
@@ -49,7 +50,7 @@ type buildCmd struct {
 }
 
 func (c *buildCmd) Run(e *env) (err error) {
-	if err := writable(c.Output); err != nil {
+	if err := atomicfile.Check(c.Output); err != nil {
 		return err
 	}
 	if c.Work == "" {
@@ -118,8 +119,8 @@ func (c *buildCmd) Run(e *env) (err error) {
 			_ = bar.Finish()
 		}
 	}
-	built, report, err := pipeline.Run(e.ctx, o)
-	if err != nil && e.ctx.Err() != nil {
+	built, report, err := pipeline.Run(e.ctx(), o)
+	if err != nil && e.ctx().Err() != nil {
 		return fmt.Errorf("build: stopped; what was measured is kept in %s, the same command goes on from there", c.Work)
 	}
 	if err != nil {
@@ -217,7 +218,7 @@ func (c *buildCmd) devices(e *env, m *dynofa.Model, s *dynofa.Session, sum strin
 		}
 	}
 	bar := e.progressShare("profile")
-	r, err := profile.Run(e.ctx, profile.Options{
+	r, err := profile.Run(e.ctx(), profile.Options{
 		Engine: &profiled{session: prepared{s}}, Space: m.Space(), Dir: dir, Limit: c.ProfileTime, Seed: c.Seed,
 		Bundle: sum, Backend: s.Backend(), Device: m.Device().String(), Threads: s.Threads(), Dynofa: version(),
 		Command: fmt.Sprintf("dynofa build %s --profile-time %v --seed %d", filepath.Base(c.Bundle), c.ProfileTime, c.Seed),

@@ -1,22 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
 	"github.com/dynofa/dynofa/gofacade/ofa"
-	"github.com/dynofa/dynofa/governor/library"
 	"github.com/dynofa/dynofa/governor/library/evaluate"
 )
 
 type calibrateCmd struct {
-	Images calibrateImagesCmd `cmd:"" default:"withargs" help:"Estimate the batch normalisation of sub-networks and add them to a bundle as levels."`
+	Images calibrateImagesCmd `cmd:"" default:"withargs" help:"Estimate the batch normalisation of sub-networks and add them to a bundle as levels; the word images may be left out."`
 	Merge  calibrateMergeCmd  `cmd:"" help:"Add the sub-networks of all shards' part files to the bundle as levels."`
 }
 
@@ -44,7 +44,7 @@ func (c *calibrateImagesCmd) Run(e *env) (err error) {
 	if c.Output == "" {
 		c.Output = c.Bundle
 	}
-	if err := writable(c.Output); err != nil {
+	if err := atomicfile.Check(c.Output); err != nil {
 		return err
 	}
 	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})
@@ -88,7 +88,7 @@ func (c *calibrateImagesCmd) Run(e *env) (err error) {
 	bar := e.progress(len(subnets)*ds.Len(), "calibrate")
 	for _, n := range subnets {
 		s := evaluate.CalibrationSubnet{Subnet: contents.Space.Text(n)}
-		for stats, err := range m.CalibrateBatches(e.ctx, n, evaluate.Batches(ds, network(contents.Space, n.Resolution), c.Batch)) {
+		for stats, err := range m.CalibrateBatches(e.ctx(), n, evaluate.Batches(ds, network(contents.Space, n.Resolution), c.Batch)) {
 			if err != nil {
 				return err
 			}
@@ -131,7 +131,7 @@ func (e *env) addLevels(m *dynofa.Model, contents *bundle.Contents, part *evalua
 		contents.Levels = slices.DeleteFunc(contents.Levels, func(l bundle.Level) bool { return space.Text(l.Subnet) == s.Subnet })
 		contents.Levels = append(contents.Levels, level)
 	}
-	slices.SortStableFunc(contents.Levels, func(a, b bundle.Level) int { return int(a.MACs - b.MACs) })
+	slices.SortStableFunc(contents.Levels, func(a, b bundle.Level) int { return cmp.Compare(a.MACs, b.MACs) })
 	if err := bundle.Write(path, contents); err != nil {
 		return err
 	}
@@ -186,14 +186,9 @@ func (c *calibrateImagesCmd) subnets(s *ofa.Space) ([]ofa.Subnet, error) {
 		list = append(list, n)
 	}
 	if c.Subnets != "" {
-		f, err := os.Open(c.Subnets)
+		more, err := readSpecs(c.Subnets)
 		if err != nil {
 			return nil, err
-		}
-		defer f.Close()
-		more, err := library.ReadSpecs(f)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", c.Subnets, err)
 		}
 		for i, n := range more {
 			if err := s.Check(n); err != nil {

@@ -90,7 +90,7 @@ func (d *demo) classify() error {
 			return err
 		}
 		timed := &stopwatch{engine: d.session}
-		r, err := evaluate.Accuracy(d.env.ctx, d.data, network(d.model.Space(), l.Subnet.Resolution),
+		r, err := evaluate.Accuracy(d.env.ctx(), d.data, network(d.model.Space(), l.Subnet.Resolution),
 			[]evaluate.Engine{timed}, func(n int) { _ = bar.Add(n) })
 		if err != nil {
 			return err
@@ -179,7 +179,7 @@ func (d *demo) live(length time.Duration) error {
 	d.env.printf("\nlive: frames of %d images, deadline %.1f ms; another load takes the core from %.0f s to %.0f s\n",
 		images, l.head.DeadlineMS, length.Seconds()/3, length.Seconds()*2/3)
 	ours := policy.All()[0]
-	t, err := l.run(d.env.ctx, ours, length, d.env.show(l))
+	t, err := l.run(d.env.ctx(), ours, length, d.env.show(l))
 	if err != nil {
 		return err
 	}

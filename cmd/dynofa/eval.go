@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"time"
 
+	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/gofacade/bundle"
 	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/gofacade/imageio"
@@ -14,7 +16,7 @@ import (
 )
 
 type evalCmd struct {
-	Images evalImagesCmd `cmd:"" default:"withargs" help:"Measure top-1 and top-5 accuracy over a data set."`
+	Images evalImagesCmd `cmd:"" default:"withargs" help:"Measure top-1 and top-5 accuracy over a data set; the word images may be left out."`
 	Merge  evalMergeCmd  `cmd:"" help:"Add the part files of all shards up to the accuracy over the whole data set."`
 }
 
@@ -65,11 +67,15 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	if c.Batch < 1 || c.Batch > maxBatch {
 		return fmt.Errorf("--batch is %d, expected 1 to %d", c.Batch, maxBatch)
 	}
+	const json = "a name such as PART.json; --record writes bundles"
+	if err := errors.Join(noBundle("-o", c.Output, json), noBundle("--predictions", c.Predictions, json)); err != nil {
+		return err
+	}
 	for _, path := range []string{c.Output, c.Record, c.Predictions} {
 		if path == "" {
 			continue
 		}
-		if err := writable(path); err != nil {
+		if err := atomicfile.Check(path); err != nil {
 			return err
 		}
 	}
@@ -99,6 +105,15 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	var recorded *bundle.Contents
+	if c.Record != "" {
+		if recorded, err = bundle.Import(c.Bundle, bundle.ImportOptions{}); err != nil {
+			return err
+		}
+		if c.Subnet != "" || len(choices) != len(recorded.Levels) {
+			return fmt.Errorf("--record with --level or --subnet, expected all %d levels: leave them out", len(recorded.Levels))
+		}
+	}
 	var sessions []*chooser
 	var engines []evaluate.Selector
 	for range min(runtime.GOMAXPROCS(0), to-from) {
@@ -124,7 +139,7 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 		nets = append(nets, network(m.Space(), s.Subnet().Resolution))
 	}
 	bar := e.progress(len(nets)*(to-from), "evaluate")
-	measured, err := evaluate.Measure(e.ctx, ds, from, to, nets, engines, c.Batch, func(n int) { _ = bar.Add(n) })
+	measured, err := evaluate.Measure(e.ctx(), ds, from, to, nets, engines, c.Batch, func(n int) { _ = bar.Add(n) })
 	if err != nil {
 		return err
 	}
@@ -142,7 +157,7 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 		if err := s.Select(i); err != nil {
 			return err
 		}
-		if l.Latency, err = c.latency(e.ctx, s.Session, ds, nets[i]); err != nil {
+		if l.Latency, err = c.latency(e.ctx(), s.Session, ds, nets[i]); err != nil {
 			return err
 		}
 	}
@@ -159,10 +174,10 @@ func (c *evalImagesCmd) Run(e *env) (err error) {
 	if err := e.evaluation(report, c.JSON); err != nil {
 		return err
 	}
-	if c.Record != "" {
-		return c.record(e, report)
+	if recorded == nil {
+		return nil
 	}
-	return nil
+	return c.record(e, recorded, report)
 }
 
 // chooser is a session in which one of several choices is current.
@@ -298,14 +313,7 @@ func writePredictions(path string, r evalReport) error {
 }
 
 // record writes a bundle with what was measured and keeps the levels that are Pareto-optimal by it.
-func (c *evalImagesCmd) record(e *env, r evalReport) error {
-	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})
-	if err != nil {
-		return err
-	}
-	if len(r.Levels) != len(contents.Levels) {
-		return fmt.Errorf("--record with %d of %d levels evaluated, expected all: leave --level and --subnet out", len(r.Levels), len(contents.Levels))
-	}
+func (c *evalImagesCmd) record(e *env, contents *bundle.Contents, r evalReport) error {
 	for i, l := range r.Levels {
 		level := &contents.Levels[i]
 		level.Accuracy = []bundle.Accuracy{{Data: dataName(c.Data, c.Split), Images: l.Images, Top1: l.Top1, Top5: l.Top5, Low: l.Low, High: l.High}}
@@ -314,15 +322,15 @@ func (c *evalImagesCmd) record(e *env, r evalReport) error {
 		})
 		level.Latency = append(level.Latency, *l.Latency)
 	}
-	kept := paretoLevels(contents.Levels)
-	for _, l := range contents.Levels {
+	all, kept := contents.Levels, paretoLevels(contents.Levels)
+	contents.Levels = kept
+	if err := bundle.Write(c.Record, contents); err != nil || c.JSON {
+		return err
+	}
+	for _, l := range all {
 		if !slices.ContainsFunc(kept, func(k bundle.Level) bool { return contents.Space.Text(k.Subnet) == contents.Space.Text(l.Subnet) }) {
 			e.printf("dropped: %s (a faster level is as accurate)\n", contents.Space.Text(l.Subnet))
 		}
-	}
-	contents.Levels = kept
-	if err := bundle.Write(c.Record, contents); err != nil {
-		return err
 	}
 	e.printf("%s: %d levels recorded\n", c.Record, len(kept))
 	return nil

@@ -19,6 +19,9 @@ type exportCmd struct {
 }
 
 func (c *exportCmd) Run(e *env) (err error) {
+	if err := noBundle("-o", c.Output, "a name such as net.onnx"); err != nil {
+		return err
+	}
 	contents, err := bundle.Import(c.Bundle, bundle.ImportOptions{})
 	if err != nil {
 		return err

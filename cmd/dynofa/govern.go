@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -56,10 +55,19 @@ func (c *governCmd) Run(e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	constraints := governor.Constraints{Deadline: time.Duration(c.Deadline * 1e6), Probability: c.P, MinAccuracy: c.MinAccuracy}
+	if _, err := constraints.Complete(); err != nil {
+		return err
+	}
 	if err := makeFolders(c.Record, c.Events); err != nil {
 		return err
 	}
-	l := &live{pin: c.Pin, noSensors: c.NoSensors, watch: &watcher{}, gpu: c.device()}
+	if c.Output != "" {
+		if err := os.MkdirAll(c.Output, 0o755); err != nil {
+			return err
+		}
+	}
+	l := &live{pin: c.Pin, noSensors: c.NoSensors, gpu: c.device()}
 	for _, s := range c.Load {
 		d, err := parseLoad(s)
 		if err != nil {
@@ -110,6 +118,10 @@ func (c *governCmd) Run(e *env) (err error) {
 	if err := l.load(m, subnets, data); err != nil {
 		return err
 	}
+	if l.watch, err = watch(constraints.Deadline, c.Metrics, c.Events); err != nil {
+		return err
+	}
+	defer closing(l.watch, &err)
 	latency, err := c.latencies(e, l, m, configurations)
 	if err != nil {
 		return err
@@ -123,19 +135,7 @@ func (c *governCmd) Run(e *env) (err error) {
 		l.images = max(1, int(frameMS/ms(slowest)))
 	}
 	l.describe(m, subnets, accuracy, latency, configurations)
-	l.constrain(governor.Constraints{Deadline: time.Duration(c.Deadline * 1e6), Probability: c.P, MinAccuracy: c.MinAccuracy})
-	if _, err := l.constraints.Complete(); err != nil {
-		return err
-	}
-	if c.Output != "" {
-		if err := os.MkdirAll(c.Output, 0o755); err != nil {
-			return err
-		}
-	}
-	if l.watch, err = watch(l, c.Metrics, c.Events); err != nil {
-		return err
-	}
-	defer closing(l.watch, &err)
+	l.constrain(constraints)
 	if !c.JSON {
 		c.introduce(e, l, source)
 	}
@@ -159,18 +159,20 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 		return nil, fmt.Errorf("--threads is %v, expected numbers from 1 to %d", c.Threads, most)
 	case c.Pin && slices.Max(c.Threads) > 1:
 		return nil, fmt.Errorf("--pin with --threads %v, expected one thread", c.Threads)
+	case twice(c.Threads) || twice(c.Compare):
+		return nil, fmt.Errorf("--threads is %v and --compare %q, expected each value once", c.Threads, c.Compare)
 	}
 	if len(c.Backend) == 0 {
 		c.Backend = []string{""}
 	}
 	gpus := 0
-	for i, backend := range c.Backend {
-		if onGPU(backend) {
+	for _, backend := range c.Backend {
+		if _, ok := dynofa.DeviceNumber(backend); ok {
 			gpus++
 		}
-		if slices.Contains(c.Backend[:i], backend) || gpus > 1 {
-			return nil, fmt.Errorf("--backend is %q, expected each engine once and one on a GPU at most", c.Backend)
-		}
+	}
+	if twice(c.Backend) || gpus > 1 {
+		return nil, fmt.Errorf("--backend is %q, expected each engine once and one on a GPU at most", c.Backend)
 	}
 	wanted := c.Compare
 	switch {
@@ -191,27 +193,19 @@ func (c *governCmd) check() ([]policy.Entry, error) {
 	return chosen, nil
 }
 
-// onGPU tells the engines on GPUs: cuda, cuda:1, cuda/tf32:1.
-func onGPU(backend string) bool { return strings.HasPrefix(backend, "cuda") }
-
-// gpuNumber is the number of the device that an engine on a GPU uses.
-func gpuNumber(backend string) int {
-	_, number, _ := strings.Cut(backend, ":")
-	n, _ := strconv.Atoi(number) // none is the first; opening the engine refuses what is no number
-	return n
-}
-
 // device is that of the one engine on a GPU, if any is.
 func (c *governCmd) device() int {
-	if i := slices.IndexFunc(c.Backend, onGPU); i >= 0 {
-		return gpuNumber(c.Backend[i])
+	for _, backend := range c.Backend {
+		if number, ok := dynofa.DeviceNumber(backend); ok {
+			return number
+		}
 	}
 	return 0
 }
 
 // configurations are the ways to run an engine.
 func (c *governCmd) configurations(backend string) (list []governor.Configuration) {
-	if onGPU(backend) {
+	if _, ok := dynofa.DeviceNumber(backend); ok {
 		return []governor.Configuration{{Name: backend, GPU: true}}
 	}
 	for _, n := range c.Threads {
@@ -268,7 +262,7 @@ func (c *governCmd) levels(m *dynofa.Model) (subnets []ofa.Subnet, accuracy []fl
 // latencies are the quiet ones of an image, per level and configuration.
 func (c *governCmd) latencies(e *env, l *live, m *dynofa.Model, configurations []governor.Configuration) ([][]time.Duration, error) {
 	if c.Device == "" {
-		return l.measure(e.ctx, configurations, 3*time.Second)
+		return l.measure(e.ctx(), configurations, 3*time.Second)
 	}
 	if len(c.Subnet) > 0 {
 		return nil, errors.New("--device with --subnet, expected levels of the library, which have records")
@@ -410,11 +404,11 @@ func (c *governCmd) play(e *env, l *live, policies []policy.Entry) error {
 			if !c.JSON {
 				show = e.show(l)
 			}
-			t, err := l.run(e.ctx, policies[i], c.Length, show)
+			t, err := l.run(e.ctx(), policies[i], c.Length, show)
 			if err != nil {
 				return err
 			}
-			if e.ctx.Err() != nil && len(policies)*c.Repeat > 1 {
+			if e.ctx().Err() != nil && len(policies)*c.Repeat > 1 {
 				return fmt.Errorf("interrupted in repetition %d: nothing to compare", repetition+1)
 			}
 			m := t.metrics()
@@ -539,7 +533,7 @@ func (e *env) gaveUp(who string, runs ...liveMetrics) {
 
 // show is a line that rewrites itself, on a terminal only.
 func (e *env) show(l *live) func(*frame) {
-	if !e.terminal() {
+	if !e.terminal {
 		return func(*frame) {}
 	}
 	return func(f *frame) {
@@ -554,14 +548,9 @@ func (e *env) show(l *live) func(*frame) {
 	}
 }
 
-func (e *env) terminal() bool {
-	out, ok := e.stdout.(*os.File)
-	return ok && isTerminal(out)
-}
-
 // clear removes the line of show.
 func (e *env) clear() {
-	if e.terminal() {
+	if e.terminal {
 		e.printf("\r\x1b[K")
 	}
 }

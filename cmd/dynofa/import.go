@@ -35,7 +35,10 @@ func (c *importCmd) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		contents.Space.Labels = strings.Split(strings.TrimSpace(string(text)), "\n")
+		contents.Space.Labels = nil
+		for line := range strings.Lines(strings.TrimSpace(string(text))) {
+			contents.Space.Labels = append(contents.Space.Labels, strings.TrimSpace(line)) // without Windows' line ends, too
+		}
 		if err := contents.Space.Validate(); err != nil {
 			return fmt.Errorf("%s: %w", c.Labels, err)
 		}

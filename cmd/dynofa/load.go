@@ -218,8 +218,8 @@ func (c *burnCmd) Run(e *env) error {
 	if c.Memory { // beyond any cache
 		from, to = make([]uint64, 16<<20), make([]uint64, 16<<20)
 	}
-	start := time.Now()
-	for time.Since(start) < c.Length && e.ctx.Err() == nil { // without memory, reading the clock is the work
+	ctx, start := e.ctx(), time.Now()
+	for time.Since(start) < c.Length && ctx.Err() == nil { // without memory, reading the clock is the work
 		copy(to, from)
 	}
 	return nil

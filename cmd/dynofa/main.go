@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -44,8 +45,25 @@ type cli struct {
 
 // env is what verbs get to know of the outside.
 type env struct {
-	ctx            context.Context
 	stdout, stderr io.Writer
+	terminal       bool // stdout is one
+	// ctx ends with the first SIGINT or SIGTERM. To ask for it takes them over: until then, and from the second one on,
+	// they end the process.
+	ctx func() context.Context
+}
+
+// output keeps the first error of what is printed, which verbs do not look at line by line.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
 }
 
 const (
@@ -66,14 +84,18 @@ func lists() kong.Vars {
 }
 
 func run(args []string, stdout, stderr io.Writer) (code int) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	e := &env{ctx, stdout, stderr}
+	out, stop := &output{Writer: stdout}, func() {}
+	defer func() { stop() }()
+	e := &env{stdout: out, stderr: stderr, terminal: isTerminal(stdout), ctx: sync.OnceValue(func() (ctx context.Context) {
+		ctx, stop = signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		context.AfterFunc(ctx, stop)
+		return ctx
+	})}
 	var c cli
 	exited := false
 	parser, err := kong.New(&c, kong.Name("dynofa"),
 		kong.Description("One Once-for-All supernet as thousands of networks, in place."),
-		kong.Writers(stdout, stderr),
+		kong.Writers(out, stderr),
 		kong.Exit(func(n int) { code, exited = n, true }), // --help
 		lists(),
 		kong.Bind(e))
@@ -88,13 +110,15 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		err = errors.New("no verb, expected one of those that dynofa help lists")
 	}
 	if exited {
-		return code
-	}
-	if err == nil {
+		err = nil
+	} else if err == nil {
 		err = parsed.Run()
 	}
 	if err == nil {
-		return 0
+		err = out.err
+	}
+	if err == nil {
+		return code
 	}
 	message := err.Error()
 	if !strings.HasPrefix(message, "dynofa: ") {

@@ -3,16 +3,22 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
+	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -113,6 +119,61 @@ func TestVerifySaysNo(t *testing.T) {
 	require.NotContains(t, errs, "--tolerance")
 	require.Empty(t, rounding("cuda"))
 	require.Contains(t, rounding("cuda/tf32:1"), "--tolerance 1e-2")
+}
+
+// Differences that are no numbers are a no, too, and JSON; probabilities that are none are an error.
+func TestNoNumbers(t *testing.T) {
+	dir, model, _ := workshop(t)
+	original, err := bundle.Import(model, bundle.ImportOptions{})
+	require.NoError(t, err)
+	with := func(value float32, tensors ...string) string {
+		c, path := *original, filepath.Join(dir, tensors[0]+".dofa")
+		c.Tensors = maps.Clone(c.Tensors)
+		for _, name := range tensors {
+			c.Tensors[name] = slices.Repeat([]float32{value}, len(c.Tensors[name]))
+		}
+		require.NoError(t, bundle.Write(path, &c))
+		return path
+	}
+	n := original.Space.Smallest()
+	type statistics struct{ Mean, Var []float64 }
+	var zero []statistics
+	for _, norm := range original.Space.Norms(n) {
+		zero = append(zero, statistics{make([]float64, norm.Channels), make([]float64, norm.Channels)})
+	}
+	input := map[string]any{"batch": 1, "r": n.Resolution}
+	ones := slices.Repeat([]float64{1}, 10)
+	for path, c := range map[string]map[string]any{
+		model: {"input": input, "logits64": make([]float64, 10)}, // any difference from 0 is infinite
+		with(3e38, "feature_mix_layer.conv.weight", "classifier.linear.weight"): {"input": input, "logits64": ones},
+		with(0, "first_conv.conv.weight"): { // the first statistics are as expected, and 0 / 0 is no number
+			"calibration": map[string]any{"r": n.Resolution, "batch_sizes": []int{1}}, "bn": zero, "eval_input": input, "logits64_after": ones,
+		},
+	} {
+		c["ks"], c["e"], c["d"], c["r"] = n.Kernels, n.Expands, n.Depths, n.Resolution
+		text, err := json.Marshal(map[string]any{"cases": []any{c}})
+		require.NoError(t, err)
+		cases := filepath.Join(dir, "cases.json")
+		require.NoError(t, os.WriteFile(cases, text, 0o600))
+		code, out, errs := command("verify", path, cases, "--json")
+		require.Equal(t, exitNo, code, errs)
+		var v verdict
+		require.NoError(t, json.Unmarshal([]byte(out), &v))
+		require.Equal(t, math.MaxFloat64, max(v.WorstRelative, v.WorstStatistic), path)
+	}
+	var picture bytes.Buffer
+	require.NoError(t, png.Encode(&picture, image.NewGray(image.Rect(0, 0, 28, 28))))
+	file := filepath.Join(dir, "a.png")
+	require.NoError(t, os.WriteFile(file, picture.Bytes(), 0o600))
+	code, out, errs := command("run", filepath.Join(dir, "feature_mix_layer.conv.weight.dofa"), file)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, file+": r28_5x3.5x3 gives logits that are no numbers")
+	require.Empty(t, out)
+	for _, tolerance := range []string{"NaN", "+Inf", "-1"} {
+		code, _, errs := command("verify", model, filepath.Join(dir, "cases.json"), "--tolerance="+tolerance)
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, errs, "--tolerance is")
+	}
 }
 
 func TestScoreAgainstReference(t *testing.T) {
@@ -228,6 +289,14 @@ func TestFromBundleToLibrary(t *testing.T) {
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, errs, "absent")
 	require.NoFileExists(t, filepath.Join(dir, "part.json"), "refused before the work")
+	for _, what := range [][]string{{"--level", "0"}, {"--subnet", "r20_3x2"}} {
+		code, out, errs := command(append([]string{"eval", model, "--data", data, "--record", model}, what...)...)
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, errs, "--record with --level or --subnet, expected all 3 levels")
+		require.Empty(t, out, "refused before the work")
+	}
+	text := succeed(t, "eval", model, "--data", data, "--record", filepath.Join(dir, "recorded.dofa"), "--json")
+	require.NoError(t, json.Unmarshal([]byte(text), &report), "JSON and nothing else")
 	predictions := filepath.Join(dir, "predictions.json")
 	succeed(t, "eval", model, "--data", data, "--record", model, "--device", "test bench", "--predictions", predictions)
 	var classes map[string][]int
@@ -290,6 +359,8 @@ func TestErrorsAreOneLineAndSayWhatWasExpected(t *testing.T) {
 	dir, model, data := workshop(t)
 	junk := filepath.Join(dir, "junk")
 	require.NoError(t, os.WriteFile(junk, []byte("junk"), 0o600))
+	specs := filepath.Join(dir, "specs.json")
+	require.NoError(t, os.WriteFile(specs, []byte(`{"cases":[]}`), 0o600))
 	for name, c := range map[string]struct {
 		args []string
 		want string
@@ -313,7 +384,13 @@ func TestErrorsAreOneLineAndSayWhatWasExpected(t *testing.T) {
 		"nothing to estimate": {[]string{"calibrate", model, "--data", data}, "--subnet"},
 		"too many images":     {[]string{"calibrate", model, "--data", data, "--subnet", "r20_3x2", "--images", "99"}, "1 to 60 images"},
 		"cases":               {[]string{"verify", model, junk}, junk},
-		"specs":               {[]string{"score", "--specs", junk}, "expected a JSON object"},
+		"specs":               {[]string{"score", "--specs", junk}, junk + ": library: specs: expected a JSON object"},
+		"pairs":               {[]string{"predictor", junk, "--space", model, "-o", filepath.Join(dir, "p")}, junk + ": predictor: pairs: expected a JSON object"},
+		"score of no width":   {[]string{"score", "--specs", specs, "--width", "NaN"}, "--width is NaN, expected"},
+		"search of no width":  {[]string{"search", "--predictor", junk, "--max-macs", "1", "--width=-1"}, "--width is -1, expected"},
+		"part as a bundle":    {[]string{"eval", model, "--data", data, "--subnet", "r20_3x2", "-o", model}, "-o " + model + ": what is written there is no bundle, expected a name such as PART.json"},
+		"classes as a bundle": {[]string{"eval", model, "--data", data, "--subnet", "r20_3x2", "--predictions", model}, "--predictions " + model + ": what is written there is no bundle"},
+		"onnx as a bundle":    {[]string{"export", model, "-o", model}, "expected a name such as net.onnx"},
 		"onnx level":          {[]string{"export", model, "-o", junk, "--level", "0"}, "has 0 levels"},
 		"labels":              {[]string{"import", model, "-o", filepath.Join(dir, "o.dofa"), "--labels", junk}, "labels (number) is 1, expected 10"},
 	} {
@@ -339,6 +416,65 @@ func TestHelpAndVersion(t *testing.T) {
 	require.Equal(t, slices.Contains(dynofa.Backends(), "cuda"), why == nil)
 	if why != nil {
 		require.Contains(t, text, "no backend on a GPU: "+why.Error()+"\n")
+	}
+}
+
+// What could not be printed is not "fine" to a script, whatever the verb thinks of its lines.
+func TestLostOutputIsAnError(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"version"}, {"info"}, {"info", "--json"}, {"sim", "--seeds", "1", "--policy", "steady"}} {
+		var errs bytes.Buffer
+		require.Equal(t, exitUsage, run(args, full{}, &errs), args)
+		require.Equal(t, "dynofa: no space left\n", errs.String(), args)
+	}
+}
+
+// full is where nothing can be written.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// A signal ends what does not listen, and what listens stops by itself.
+func TestSignals(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: starts itself, which an emulator cannot")
+	}
+	self, err := os.Executable()
+	require.NoError(t, err)
+	stopped := func(atWork func() bool, args ...string) (code int, stderr string) {
+		var errs bytes.Buffer
+		c := exec.Command(self, args...)
+		c.Env, c.Stderr = append(os.Environ(), "DYNOFA_TEST_COMMAND=1"), &errs
+		require.NoError(t, c.Start())
+		stuck := time.AfterFunc(30*time.Second, func() { _ = c.Process.Kill() })
+		time.Sleep(200 * time.Millisecond)
+		require.Eventually(t, atWork, 20*time.Second, 10*time.Millisecond)
+		require.NoError(t, c.Process.Signal(syscall.SIGTERM))
+		require.Error(t, c.Wait())
+		require.True(t, stuck.Stop(), "%v went on", args)
+		return c.ProcessState.ExitCode(), errs.String()
+	}
+	code, _ := stopped(func() bool { return true }, "sim", "--seeds", "100000")
+	require.Equal(t, -1, code, "ended by the signal")
+	out := filepath.Join(t.TempDir(), "r.jsonl")
+	rows := func() bool {
+		data, _ := os.ReadFile(out)
+		return bytes.Count(data, []byte("\n")) > 1
+	}
+	code, errs := stopped(rows, "bench", "run", shipped+"fashion.dofa", "--data", shipped+"test", "--duration", "500ms", "-o", out)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "context canceled")
+}
+
+func TestLabelsHaveNoLineEnds(t *testing.T) {
+	dir, model, _ := workshop(t)
+	labels, out := filepath.Join(dir, "labels.txt"), filepath.Join(dir, "o.dofa")
+	for _, end := range []string{"\n", "\r\n"} {
+		require.NoError(t, os.WriteFile(labels, []byte(strings.Join(strings.Split("abcdefghij", ""), end)+end), 0o600))
+		succeed(t, "import", model, "-o", out, "--labels", labels)
+		b, err := bundle.Open(out)
+		require.NoError(t, err)
+		require.Equal(t, strings.Split("abcdefghij", ""), b.Space().Labels)
+		require.NoError(t, b.Close())
 	}
 }
 

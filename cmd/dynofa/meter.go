@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dynofa/dynofa/bench/harness"
+	"github.com/dynofa/dynofa/gofacade/dynofa"
 	"github.com/dynofa/dynofa/governor/sensor/ina3221"
 	"github.com/dynofa/dynofa/governor/sensor/nvml"
 	"github.com/dynofa/dynofa/governor/sensor/rapl"
@@ -13,8 +14,8 @@ import (
 // openMeter finds what counts the energy of a backend on the machine below root: NVIDIA's driver for its GPUs, the meters
 // of x86 packages, or a Jetson's. Nil is none: what cannot be read is not there.
 func openMeter(root, backend string, driver nvml.Driver) closingMeter {
-	if onGPU(backend) {
-		if m := openNVML(driver, gpuNumber(backend)); m != nil {
+	if number, ok := dynofa.DeviceNumber(backend); ok {
+		if m := openNVML(driver, number); m != nil {
 			return m
 		}
 		return openINA3221(root, "gpu energy")

@@ -56,6 +56,14 @@ func open(path, backend string) (*dynofa.Model, error) {
 	return dynofa.New(c, cfg)
 }
 
+// noBundle refuses a name of bundles, such as the input's, for a file that is to be none.
+func noBundle(flag, path, expected string) error {
+	if strings.EqualFold(filepath.Ext(path), ".dofa") {
+		return fmt.Errorf("%s %s: what is written there is no bundle, expected %s", flag, path, expected)
+	}
+	return nil
+}
+
 // network is what evaluation needs to know of a sub-network of the model.
 func network(s *ofa.Space, resolution int) evaluate.Network {
 	return evaluate.Network{Transform: imageio.Transform(s.Preprocess), Resolution: resolution, Classes: s.Classes}

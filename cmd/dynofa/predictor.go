@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/dynofa/dynofa/governor/library/predictor"
@@ -26,7 +27,7 @@ func (c *predictorCmd) Run(e *env) error {
 	defer f.Close()
 	pairs, err := predictor.ReadPairs(f)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", c.Pairs, err)
 	}
 	p, report, err := predictor.Train(space, pairs, c.Seed)
 	if err != nil {

@@ -101,7 +101,7 @@ func (c *profileCmd) profile(e *env, backend string, threads int, dir func(backe
 	}
 	bar := e.progressShare("profile")
 	defer bar.Finish() //nolint:errcheck // it is only a bar
-	return profile.Run(e.ctx, profile.Options{
+	return profile.Run(e.ctx(), profile.Options{
 		Engine: &profiled{session: prepared{s}}, Space: m.Space(), Dir: folder, Resolutions: c.Resolutions, Limit: c.Limit, Seed: c.Seed,
 		Bundle: sum, Backend: s.Backend(), Device: m.Device().String(), Threads: s.Threads(), Dynofa: version(),
 		// The bundle by its name, as nobody needs to know where it lay.

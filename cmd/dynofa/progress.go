@@ -37,7 +37,7 @@ func (e *env) progressShare(what string) *progress {
 func (e *env) begin(p *progress) *progress {
 	p.w, p.start = e.stderr, time.Now()
 	p.last = p.start
-	if f, ok := e.stderr.(*os.File); ok && isTerminal(f) {
+	if isTerminal(e.stderr) {
 		options := []progressbar.Option{progressbar.OptionSetWriter(e.stderr), progressbar.OptionSetDescription(p.what),
 			progressbar.OptionSetPredictTime(true), progressbar.OptionThrottle(100 * time.Millisecond), progressbar.OptionClearOnFinish()}
 		if !p.share {
@@ -109,7 +109,11 @@ func (p *progress) Finish() error {
 	return nil
 }
 
-func isTerminal(f *os.File) bool {
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

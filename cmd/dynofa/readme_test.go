@@ -107,7 +107,7 @@ func main() {
 	if _, err := exec.LookPath("cc"); err != nil {
 		t.Skip("SKIPPED: no cc: the C program of the README is not compiled")
 	}
-	use := write("use.c", "#include <stdio.h>\n#include \"dynofa.h\"\nint main(void) {\n"+block(t, "c", "dynofa_model_open")+"}\n")
+	use := write("use.c", block(t, "c", "dynofa_model_open"))
 	out, err = exec.Command("cc", "-std=c99", "-Wall", "-Werror", "-fsyntax-only", "-I", filepath.Join(root, "native", "include"), use).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/dynofa/dynofa/gofacade/dynofa"
@@ -66,11 +67,15 @@ func (c *runCmd) Run(e *env) (err error) {
 			return err
 		}
 		start := time.Now()
-		if err := s.Run(e.ctx, image, logits); err != nil {
+		if err := s.Run(e.ctx(), image, logits); err != nil {
 			return err
 		}
+		took := time.Since(start)
+		if slices.ContainsFunc(logits, func(v float32) bool { return v-v != 0 }) {
+			return fmt.Errorf("%s: %s gives logits that are no numbers, expected finite ones", file, report.Subnet)
+		}
 		report.Images = append(report.Images, runImage{
-			File: file, LatencyMS: float64(time.Since(start).Microseconds()) / 1e3,
+			File: file, LatencyMS: float64(took.Microseconds()) / 1e3,
 			Plan: fmt.Sprintf("%016x", s.Ran().Plan), Top: top(space.Label, logits, 5),
 		})
 	}

@@ -21,12 +21,7 @@ type scoreCmd struct {
 }
 
 func (c *scoreCmd) Run(e *env) error {
-	f, err := os.Open(c.Specs)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	subnets, err := library.ReadSpecs(f)
+	subnets, err := readSpecs(c.Specs)
 	if err != nil {
 		return err
 	}
@@ -67,11 +62,33 @@ func (c *scoreCmd) Run(e *env) error {
 	return nil
 }
 
+// readSpecs reads a file with an array "cases" of sub-networks.
+func readSpecs(path string) ([]ofa.Subnet, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	subnets, err := library.ReadSpecs(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return subnets, nil
+}
+
 func (c *scoreCmd) space(t *latency.Table, subnets []ofa.Subnet) (*ofa.Space, error) {
 	if c.Space != "" {
 		return bundleSpace(c.Space)
 	}
-	s := ofa.MobileNetV3(c.width(t, subnets), c.Classes)
+	return mobileNetV3(c.width(t, subnets), c.Classes)
+}
+
+// mobileNetV3 is the space of the flags --width and --classes.
+func mobileNetV3(width float64, classes int) (*ofa.Space, error) {
+	if !(width > 0 && width <= 16) { // channels of others are no numbers, or round up to one size
+		return nil, fmt.Errorf("--width is %v, expected a number above 0 and at most 16", width)
+	}
+	s := ofa.MobileNetV3(width, classes)
 	return s, s.Validate()
 }
 

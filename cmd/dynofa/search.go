@@ -65,7 +65,7 @@ func (c *searchCmd) Run(e *env) error {
 	}
 	bar := e.progress(c.Generations, "search")
 	started := time.Now()
-	found, err := search.Front(e.ctx, p, limits, search.Options{
+	found, err := search.Front(e.ctx(), p, limits, search.Options{
 		Population: c.Population, Generations: c.Generations, Seed: c.Seed, Threads: c.Threads,
 		Progress: func(done, _ int) { _ = bar.Set(done) },
 	})
@@ -140,8 +140,7 @@ func (c *searchCmd) space() (*ofa.Space, error) {
 	if c.Space != "" {
 		return bundleSpace(c.Space)
 	}
-	s := ofa.MobileNetV3(c.Width, c.Classes)
-	return s, s.Validate()
+	return mobileNetV3(c.Width, c.Classes)
 }
 
 // bundleSpace is the space of a bundle or checkpoint.

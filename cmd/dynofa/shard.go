@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/dynofa/dynofa/gofacade/atomicfile"
 	"github.com/dynofa/dynofa/governor/library/evaluate"
@@ -25,21 +24,6 @@ func (e *env) shard(flag string, part bool) (evaluate.Shard, error) {
 	}
 	fmt.Fprintf(e.stderr, "dynofa: shard %v, from %s\n", s, from)
 	return s, nil
-}
-
-// writable says, before long work, why a file could not be written afterwards.
-func writable(path string) error {
-	info, err := os.Stat(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("%s is a file, expected a folder for %s", filepath.Dir(path), path)
-	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return fmt.Errorf("%s is there and no regular file, expected a name for a new one", path)
-	}
-	return nil
 }
 
 // encoder is a part of either kind.

@@ -156,6 +156,7 @@ func TestShardErrorsWriteNothing(t *testing.T) {
 		"shard":               {eval("--data", data, "--shard", "2/2"), "expected 0/2 to 1/2"},
 		"too many shards":     {eval("--data", data, "--shard", "2/100"), "expected at most 60 shards"},
 		"record":              {eval("--data", data, "--record", "r.dofa"), "--record with one shard"},
+		"no place for a file": {[]string{"eval", model, "--data", filepath.Join(dir, "none"), "-o", "/proc/part.json"}, "open /proc/part.json"},
 		"no folder":           {[]string{"eval", model, "--data", data, "-o", filepath.Join(dir, "none", "part.json")}, "none"},
 		"classes":             {eval("--data", eight), "8 classes, expected the network's 10"},
 		"unreadable image":    {eval("--data", broken), filepath.Join("broken", "0", "x.png")},

@@ -71,6 +71,9 @@ func (l *logits) UnmarshalJSON(data []byte) error {
 }
 
 func (c *verifyCmd) Run(e *env) (err error) {
+	if !(c.Tolerance >= 0 && c.Tolerance < math.MaxFloat64) {
+		return fmt.Errorf("--tolerance is %v, expected a number of at least 0, such as 1e-5", c.Tolerance)
+	}
 	var file struct {
 		Data  string // data set of the cases' images, relative to the file
 		Cases []json.RawMessage
@@ -83,7 +86,7 @@ func (c *verifyCmd) Run(e *env) (err error) {
 		return err
 	}
 	defer closing(m, &err)
-	v := verifier{ctx: e.ctx, model: m, dir: filepath.Dir(c.Cases), data: file.Data}
+	v := verifier{ctx: e.ctx(), model: m, dir: filepath.Dir(c.Cases), data: file.Data}
 	cases := make([]goldenCase, len(file.Cases))
 	for i, raw := range file.Cases {
 		if cases[i], err = v.parse(raw); err != nil {
@@ -233,8 +236,7 @@ func (v *verifier) compareStatistics(got *dynofa.Calibration, c *goldenCase) err
 				i, len(want.Mean), len(want.Var), len(got.Mean[i]))
 		}
 		for ch := range want.Mean {
-			v.statistic = math.Max(v.statistic, math.Abs(got.Mean[i][ch]-want.Mean[ch])/math.Abs(want.Mean[ch]))
-			v.statistic = math.Max(v.statistic, math.Abs(got.Var[i][ch]-want.Var[ch])/math.Abs(want.Var[ch]))
+			v.statistic = max(v.statistic, relative(got.Mean[i][ch]-want.Mean[ch], want.Mean[ch]), relative(got.Var[i][ch]-want.Var[ch], want.Var[ch]))
 		}
 	}
 	return nil
@@ -291,13 +293,21 @@ func (v *verifier) compare(images iter.Seq2[[]float32, error], want logits) (flo
 		}
 		i++
 	}
-	if i != len(want) || largest == 0 {
+	if i == 0 || i != len(want) {
 		return 0, fmt.Errorf("%d images for %d rows of reference logits", i, len(want))
 	}
-	if math.IsNaN(diff) {
-		return math.Inf(1), nil
+	return relative(diff, largest), nil
+}
+
+// relative is |diff| / |of|. Where that is no finite number it is the largest one, which no tolerance takes and JSON can hold.
+func relative(diff, of float64) float64 {
+	if diff == 0 {
+		return 0
 	}
-	return diff / largest, nil
+	if r := math.Abs(diff / of); r < math.MaxFloat64 {
+		return r
+	}
+	return math.MaxFloat64
 }
 
 // formula makes images that every implementation can compute: image m of side r is, at flat index

@@ -45,7 +45,7 @@ func (e *events) Write(line []byte) (int, error) {
 	return n, err
 }
 
-func watch(l *live, address, path string) (w *watcher, err error) {
+func watch(deadline time.Duration, address, path string) (w *watcher, err error) {
 	w = &watcher{}
 	w.names, w.now = readings(&w.hardware)
 	_, w.old = readings(&w.seen)
@@ -61,7 +61,7 @@ func watch(l *live, address, path string) (w *watcher, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("--metrics: %w", err)
 		}
-		w.metrics = newMetrics(l.constraints.Deadline)
+		w.metrics = newMetrics(deadline)
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", w.metrics)
 		// Who asks slowly or reads slowly is a goroutine, and not for long.

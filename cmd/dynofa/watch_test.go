@@ -19,7 +19,7 @@ import (
 // watched is a watcher that was told of two runs: levels 0, 1, 1 in 10, 45 and 90 ms, and then level 0.
 func watched(t *testing.T, address string) (*watcher, string) {
 	path := filepath.Join(t.TempDir(), "events")
-	w, err := watch(&live{constraints: governor.Constraints{Deadline: 40 * time.Millisecond}}, address, path)
+	w, err := watch(40*time.Millisecond, address, path)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.Close() })
 	with := governor.Hardware{Clock: governor.Reading{Value: 1, Condition: governor.Valid}}

@@ -76,28 +76,36 @@ func TestOpenNamesTheFile(t *testing.T) {
 	require.ErrorContains(t, err, path)
 }
 
-// A small file that asks for hundreds of gigabytes: Go would end the process.
+// A small file that asks for more memory than any network needs: the system would end the process.
 func TestMemoryOfHostileBundles(t *testing.T) {
-	wide := &ofa.Space{
-		Family: "wide", Classes: 2, BNEps: 1e-5,
-		Stem:   ofa.Stem{Channels: 1 << 14, Stride: 1, Act: ofa.ReLU},
-		First:  ofa.First{Channels: 1, Stride: 1, Act: ofa.ReLU},
-		Stages: []ofa.Stage{{Channels: 1, Stride: 1, Act: ofa.ReLU, Depths: []int{1}}},
-		Head:   ofa.Head{Features: 1, Act: ofa.ReLU}, Kernels: []int{3}, Expands: []int{1}, Resolutions: []int{16, 2048},
-		Preprocess: ofa.ImageNet(),
+	wide := func(channels int) *ofa.Space {
+		return &ofa.Space{
+			Family: "wide", Classes: 2, BNEps: 1e-5,
+			Stem:   ofa.Stem{Channels: channels, Stride: 1, Act: ofa.ReLU},
+			First:  ofa.First{Channels: 1, Stride: 1, Act: ofa.ReLU},
+			Stages: []ofa.Stage{{Channels: 1, Stride: 1, Act: ofa.ReLU, Depths: []int{1}}},
+			Head:   ofa.Head{Features: 1, Act: ofa.ReLU}, Kernels: []int{3}, Expands: []int{1}, Resolutions: []int{16, 2048},
+			Preprocess: ofa.ImageNet(),
+		}
 	}
-	m, err := dynofa.New(bundletest.Random(wide, 1), &dynofa.Config{Backend: "purego"})
-	require.NoError(t, err)
-	defer m.Close()
-	_, err = m.NewSession(nil)
-	require.ErrorContains(t, err, "images of 2048 x 2048 need memory for 206")
-	_, err = m.Calibrate(t.Context(), wide.Largest(), func(yield func([]float32, error) bool) {
-		yield(make([]float32, 2048*2048*3), nil)
-	})
-	require.ErrorContains(t, err, "images of 2048 x 2048 need memory for 206")
-	s, err := m.NewSession(&dynofa.Config{MaxResolution: 16})
-	require.NoError(t, err)
-	require.NoError(t, s.Close())
+	for _, backend := range dynofa.Backends() {
+		for _, channels := range []int{128, 1 << 14} {
+			m, err := dynofa.New(bundletest.Random(wide(channels), 1), &dynofa.Config{Backend: backend})
+			require.NoError(t, err)
+			if m.Device() == (dynofa.Device{}) {
+				_, err = m.NewSession(nil)
+				require.ErrorContains(t, err, "images of 2048 x 2048 need memory for ", "%s, %d", backend, channels)
+			}
+			_, err = m.Calibrate(t.Context(), wide(channels).Largest(), func(yield func([]float32, error) bool) {
+				yield(make([]float32, 2048*2048*3), nil)
+			})
+			require.ErrorContains(t, err, "images of 2048 x 2048 need memory for ")
+			s, err := m.NewSession(&dynofa.Config{MaxResolution: 16})
+			require.NoError(t, err)
+			require.NoError(t, s.Close())
+			require.NoError(t, m.Close())
+		}
+	}
 }
 
 func TestClassify(t *testing.T) {
@@ -178,6 +186,18 @@ func BenchmarkSwitch(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+func TestDeviceNumber(t *testing.T) {
+	for backend, want := range map[string]int{"cuda": 0, "cuda:1": 1, "cuda/fp16:12": 12, "cuda/tf32": 0} {
+		number, ok := dynofa.DeviceNumber(backend)
+		require.True(t, ok, backend)
+		require.Equal(t, want, number, backend)
+	}
+	for _, backend := range []string{"", "native", "native/avx2", "purego", "cudax", "cudax:1"} {
+		_, ok := dynofa.DeviceNumber(backend)
+		require.False(t, ok, backend)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -110,8 +111,20 @@ func SignificantBits(backend string) int {
 	return 24
 }
 
+// DeviceNumber is the number of the device that a backend computes on, as 1 of "cuda:1" and 0 of "cuda/tf32"; false for
+// engines on the CPU. It reads the name: CheckBackend says whether there is such a backend. Any goroutine may call it.
+func DeviceNumber(backend string) (number int, ok bool) {
+	engine, text, _ := strings.Cut(backend, ":")
+	if engine != cuda && !strings.HasPrefix(engine, cuda+"/") {
+		return 0, false
+	}
+	number, _ = strconv.Atoi(text) // none is the first; CheckBackend refuses what is no number
+	return number, true
+}
+
 func onCUDA(backend string) bool {
-	return backend == cuda || strings.HasPrefix(backend, cuda+":") || strings.HasPrefix(backend, cuda+"/")
+	_, ok := DeviceNumber(backend)
+	return ok
 }
 
 // openEngine makes the engine that Config.Backend asks for.

@@ -156,9 +156,9 @@ func (m *Model) Close() error {
 	return m.bundle.Close()
 }
 
-// NewSession makes a session, which must be closed. Its memory is sized once, here; Run, Select and Configure need no
-// more. nil stands for the zero Config. Errors name the field of cfg, its value and what was expected, or say what the
-// system refused; [ErrClosed] after Close. Any goroutine may call it.
+// NewSession makes a session, which must be closed. Its memory is sized once, here, 4 GiB at most; Run, Select and
+// Configure need no more. nil stands for the zero Config. Errors name the field of cfg, its value and what was expected, or
+// say what the system refused; [ErrClosed] after Close. Any goroutine may call it.
 func (m *Model) NewSession(cfg *Config) (*Session, error) {
 	m.closing.RLock()
 	defer m.closing.RUnlock()

@@ -83,6 +83,10 @@ func (m *cModel) kernels() []string { return m.model.Kernels() }
 
 func (m *cModel) close() { m.model.Free() }
 
+// maxSession is purego's bound, for the same reason: a file of 50 kB can describe wider maps, and a system that has less
+// memory than it promised ends the process.
+const maxSession = 4 << 30
+
 func (m *cModel) newSession(c Config) (runner, error) {
 	var mask uint64
 	for _, cpu := range c.Affinity {
@@ -91,9 +95,17 @@ func (m *cModel) newSession(c Config) (runner, error) {
 		}
 		mask |= 1 << cpu
 	}
-	s, err := m.model.NewSession(capi.Config{
+	cfg := capi.Config{
 		Threads: uint32(c.Threads), MaxThreads: uint32(c.MaxThreads), MaxResolution: uint32(c.MaxResolution), Batch: uint32(c.Batch), Affinity: mask,
-	})
+	}
+	bytes, err := m.model.SessionBytes(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if bytes > maxSession {
+		return nil, fmt.Errorf("images of %d x %d need memory for %d bytes, expected at most %d", c.MaxResolution, c.MaxResolution, bytes, int64(maxSession))
+	}
+	s, err := m.model.NewSession(cfg)
 	if err != nil {
 		return nil, err
 	}

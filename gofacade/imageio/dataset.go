@@ -70,7 +70,7 @@ func Open(dir, split string) (Dataset, error) {
 	for _, name := range []string{"train", "test", "val", "valid"} {
 		folder := isDir(filepath.Join(dir, name))
 		other = other || folder
-		if folder || name != "valid" && hasIDX(dir, name) {
+		if folder || (name == "train" || name == "test") && hasIDX(dir, name) {
 			hint += ", but a split " + name
 		}
 	}

@@ -125,7 +125,7 @@ func TestHostile(t *testing.T) {
 		"shape too large":     {file(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}`, "0000"), "shape [2] of F32 does not have the 4 bytes"},
 		"shape too small":     {file(`{"a":{"dtype":"F64","shape":[1],"data_offsets":[0,4]}}`, "0000"), "shape [1] of F64 does not have the 4 bytes"},
 		"shape negative":      {file(`{"a":{"dtype":"F32","shape":[-1,-1],"data_offsets":[0,4]}}`, "0000"), "shape [-1 -1]"},
-		"shape overflows":     {file(`{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}`, ""), "shape [4294967296 4294967296]"},
+		"shape overflows":     {file(`{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}`, ""), "4294967296"},
 		"shape is no number":  {file(`{"a":{"dtype":"F32","shape":["x"],"data_offsets":[0,4]}}`, "0000"), "cannot unmarshal"},
 		"gap at the start":    {file(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}`, "00000000"), `tensor "a" begins at byte 4 of the data, expected 0, where the header ends`},
 		"overlap":             {file(`{`+one+`,"b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}`, "000000"), `tensor "b" begins at byte 2 of the data, expected 4, where a ends`},

@@ -187,6 +187,19 @@ func (m *Model) Kernels() []string {
 	}
 }
 
+// SessionBytes is dynofa_session_bytes.
+func (m *Model) SessionBytes(cfg Config) (uint64, error) {
+	var c C.dynofa_config
+	defer cfg.read(&c)()
+	var bytes C.size_t
+	runtime.LockOSThread() // dynofa_error is the thread's
+	defer runtime.UnlockOSThread()
+	if status := C.dynofa_session_bytes(m.c, &c, &bytes); status != C.DYNOFA_OK {
+		return 0, failure(status, C.dynofa_error())
+	}
+	return uint64(bytes), nil
+}
+
 // Session is a dynofa_session. It belongs to one goroutine at a time.
 type Session struct {
 	c                        *C.dynofa_session

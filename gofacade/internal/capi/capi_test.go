@@ -48,6 +48,8 @@ func TestFailuresKeepTheirStatusAndSentence(t *testing.T) {
 	requireStatus(t, err, "DYNOFA_E_ARGUMENT", `config.isa is "mmx", expected an instruction set of this build: ref`)
 	_, err = m.NewSession(Config{Threads: 300})
 	requireStatus(t, err, "DYNOFA_E_ARGUMENT", "300")
+	_, err = m.SessionBytes(Config{Threads: 300})
+	requireStatus(t, err, "DYNOFA_E_ARGUMENT", "300")
 	_, err = m.NewSession(Config{MaxResolution: 1 << 20})
 	requireStatus(t, err, "DYNOFA_E_ARGUMENT", "1048576")
 	_, err = m.NewSession(Config{Batch: 65})

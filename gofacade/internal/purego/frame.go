@@ -2,6 +2,7 @@ package purego
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/dynofa/dynofa/gofacade/ofa"
 )
@@ -16,9 +17,9 @@ type frame[T float] struct {
 	gate  []T // [channels]
 }
 
-// maxValues bounds a frame: 4 GiB of float32, four times OFA-MobileNetV3 1.2 at 2048 pixels. A file of 3 MB can
-// describe wider maps, and Go ends the process where memory cannot be had.
-const maxValues = 1 << 30
+// maxValues bounds a frame: 4 GiB of float32, four times OFA-MobileNetV3 1.2 at 2048 pixels, or an eighth of what 32 bits
+// can address. A file of 3 MB can describe wider maps, and Go ends the process where memory cannot be had.
+const maxValues = min(1<<30, math.MaxInt/16)
 
 // newFrame sizes a frame for every Subnet of the Space up to a resolution: the largest one needs most of
 // everything. More than maxValues are an error.
@@ -26,16 +27,16 @@ func newFrame[T float](s *ofa.Space, resolution int) (*frame[T], error) {
 	n := s.Largest()
 	n.Resolution = resolution
 	f := &frame[T]{}
-	var size [buffers]int
-	side := ofa.Strided(resolution, s.Stem.Stride)
-	size[mapA] = side * side * s.Stem.Channels
+	mapOf := func(side, channels int) int64 { return int64(side) * int64(side) * int64(channels) }
+	var size [buffers]int64
+	size[mapA] = mapOf(ofa.Strided(resolution, s.Stem.Stride), s.Stem.Channels)
 	var sums, channels, tight, last int
 	for _, b := range s.Blocks(n) {
 		if b.Expand > 0 {
-			size[expanded] = max(size[expanded], b.InSide*b.InSide*b.Mid)
+			size[expanded] = max(size[expanded], mapOf(b.InSide, b.Mid))
 		}
-		size[filtered] = max(size[filtered], b.OutSide*b.OutSide*b.Mid)
-		size[mapA] = max(size[mapA], b.OutSide*b.OutSide*b.Out)
+		size[filtered] = max(size[filtered], mapOf(b.OutSide, b.Mid))
+		size[mapA] = max(size[mapA], mapOf(b.OutSide, b.Out))
 		if b.Squeeze > 0 {
 			sums = max(sums, b.OutSide*b.Mid)
 			channels = max(channels, b.Mid)
@@ -45,9 +46,9 @@ func newFrame[T float](s *ofa.Space, resolution int) (*frame[T], error) {
 	}
 	size[mapB] = size[mapA]
 	wide := max(s.Head.Expand, s.Head.Features)
-	size[expanded] = max(size[expanded], last*last*wide)
-	size[vector], size[features], size[logits] = wide, s.Head.Features, s.Classes
-	all := sums + tight + 2*channels
+	size[expanded] = max(size[expanded], mapOf(last, wide))
+	size[vector], size[features], size[logits] = int64(wide), int64(s.Head.Features), int64(s.Classes)
+	all := int64(sums + tight + 2*channels)
 	for _, n := range size {
 		all += n
 	}

@@ -26,7 +26,7 @@ type Session struct {
 }
 
 // NewSession makes a session whose arena holds every Subnet up to the given resolution. It starts threads-1
-// goroutines, which Close ends; all of them take part until SetThreads says otherwise. An arena beyond 4 GiB is an
+// goroutines, which Close ends; all of them take part until SetThreads says otherwise. An arena beyond maxValues is an
 // error.
 func (m *Model) NewSession(threads, resolution int) (*Session, error) {
 	f, err := newFrame[float32](m.space, resolution)
