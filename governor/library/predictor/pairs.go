@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/dynofa/dynofa/gofacade/ofa"
 	"github.com/dynofa/dynofa/governor/library/internal/jsonlist"
@@ -20,7 +21,7 @@ type Pair struct {
 // Limits of a file of Pairs.
 const (
 	maxPairs  = 1 << 16
-	maxImages = 1 << 40
+	maxImages = math.MaxInt32
 )
 
 // ReadPairs reads JSON with a top-level array "pairs" of them. Other keys are ignored. At most 64 MiB and 65536 pairs

@@ -257,7 +257,7 @@ func TestIllegalSubnetsAreNamed(t *testing.T) {
 		"e[0] is 5, expected one of [3 4 6]":       func(n *ofa.Subnet) { n.Expands[0] = 5 },
 		"r is 111, expected 112 to 239":            func(n *ofa.Subnet) { n.Resolution = 111 },
 		"r is 240, expected 112 to 239":            func(n *ofa.Subnet) { n.Resolution = 240 },
-		"r is -9223372036854775808, expected 112 ": func(n *ofa.Subnet) { n.Resolution = math.MinInt },
+		fmt.Sprintf("r is %d, expected 112 ", math.MinInt): func(n *ofa.Subnet) { n.Resolution = math.MinInt },
 	} {
 		n := s.Largest()
 		change(&n)

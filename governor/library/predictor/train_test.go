@@ -188,9 +188,9 @@ func TestTrainErrors(t *testing.T) {
 		"pairs[7]: d is 2 long, expected 3 values":             func(p *Pair) { p.Subnet.Depths = []int{1, 1} },
 		"pairs[7]: accuracy is 93, expected a fraction":        func(p *Pair) { p.Accuracy = 93 },
 		"pairs[7]: accuracy is NaN, expected a fraction":       func(p *Pair) { p.Accuracy = math.NaN() },
-		"pairs[7]: images is 0, expected 1 to 1099511627776":   func(p *Pair) { p.Images = 0 },
+		"pairs[7]: images is 0, expected 1 to 2147483647":      func(p *Pair) { p.Images = 0 },
 		"pairs[7]: e[0] is 6, expected one of [2 3 4]":         func(p *Pair) { p.Subnet.Expands = slices.Repeat([]int{6}, 9) },
-		"pairs[7]: images is -5, expected 1 to 1099511627776":  func(p *Pair) { p.Images = -5 },
+		"pairs[7]: images is -5, expected 1 to 2147483647":     func(p *Pair) { p.Images = -5 },
 		"pairs[7]: accuracy is -0.1, expected a fraction from": func(p *Pair) { p.Accuracy = -0.1 },
 	} {
 		list := slices.Clone(pairs)
@@ -274,7 +274,7 @@ func TestHostileFiles(t *testing.T) {
 		"metadata version is 0, expected 1":     func(m map[string]any, _ []safetensors.Data) { delete(m, "version") },
 		`metadata "dynofa.predictor": no space`: func(m map[string]any, _ []safetensors.Data) { delete(m, "space") },
 		`metadata "dynofa.predictor": json`:     func(m map[string]any, _ []safetensors.Data) { m["encoding"] = "x" },
-		"encoding is ":                          func(m map[string]any, _ []safetensors.Data) { m["encoding"].(map[string]any)["bins"] = 1 << 40 },
+		"encoding is ":                          func(m map[string]any, _ []safetensors.Data) { m["encoding"].(map[string]any)["bins"] = 1 << 30 },
 		"another space (its classes differ): ":  func(m map[string]any, _ []safetensors.Data) { m["space"].(map[string]any)["classes"] = 11 },
 		"0.bias is missing":                     func(_ map[string]any, d []safetensors.Data) { d[1].Name = "1.bias" },
 		"0.bias: value 0 is NaN":                func(_ map[string]any, d []safetensors.Data) { d[1].F32[0] = float32(math.NaN()) },
