@@ -166,6 +166,21 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// The estimator is made first, so it has to bear what New is about to refuse.
+func TestRefusedProfiles(t *testing.T) {
+	for want, p := range map[string]*governor.Profile{
+		"Profile is nil":          nil,
+		"0 levels":                {},
+		"level 0 has 0 latencies": {Configurations: make([]governor.Configuration, 1), Levels: make([]governor.Level, 1)},
+		"latency 0s":              {Configurations: make([]governor.Configuration, 1), Levels: []governor.Level{{Latency: make([]time.Duration, 1)}}},
+		"1e-09 CPUs":              {Configurations: make([]governor.Configuration, 1), Levels: []governor.Level{{Latency: []time.Duration{1}}}, Cores: 1e-9},
+		"+Inf CPUs":               {Configurations: make([]governor.Configuration, 1), Levels: []governor.Level{{Latency: []time.Duration{1}}}, Cores: math.Inf(1)},
+	} {
+		_, err := governor.New(governor.Config{Profile: p, Estimator: estimator.New(p, nil), Policy: steady.New(nil), Constraints: governor.Constraints{Deadline: 1}})
+		require.ErrorContains(t, err, want)
+	}
+}
+
 // constraints change while another goroutine drives.
 func TestConstraintsFromAnotherGoroutine(t *testing.T) {
 	m := &governortest.Machine{Profile: governortest.Profile(), Slow: 1}
