@@ -65,7 +65,7 @@ func New(root string) *Sensor {
 
 // Read takes the package that was slowed down most.
 func (s *Sensor) Read(now time.Duration) []source.Row {
-	share, events, found := 0.0, uint64(0), false
+	share, events, found, gone := 0.0, uint64(0), false, false
 	var failed, uncounted error
 	for _, p := range s.packages.List(now) {
 		ms, err := p.time.Uint(now)
@@ -85,9 +85,12 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 		n, err := p.count.Uint(now)
 		if err != nil {
 			uncounted = err
-			s.packages.Rescan()
+			gone = gone || sysfs.Condition(err) == governor.Missing
 		}
 		events += n
+	}
+	if gone { // a CPU that is off-line keeps its directory: another of its package takes its place
+		s.packages.Close()
 	}
 	switch {
 	case len(s.packages.List(now)) == 0:
