@@ -20,11 +20,11 @@ if [ ! -f "$out/source/loadgen.cc" ]; then
         -r bench/loadgen/requirements.txt -d "$out/archive" || missing "pip could not download mlcommons-loadgen"
     tar xzf "$out"/archive/mlcommons_loadgen-*.tar.gz --strip-components=1 -C "$out/source"
 fi
-cmake -S . -B build -DCMAKE_BUILD_TYPE=Release >"$out/log" && cmake --build build -j 2 --target dynofabackend >>"$out/log" 2>&1 || {
+cmake -S . -B "$out/engine" >"$out/log" && cmake --build "$out/engine" -j 2 --target dynofabackend >>"$out/log" 2>&1 || {
     cat "$out/log"
     exit 1
 }
-cp "build/native/examples/libdynofabackend.so" "$out/"
+cp "$out/engine/native/examples/libdynofabackend.so" "$out/"
 if [ ! -f "$out/libloadgen.a" ]; then
     (
         cd "$out/source"
