@@ -2,6 +2,7 @@ package regress
 
 import (
 	"encoding/json"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -111,6 +112,42 @@ func TestReplayedComparisons(t *testing.T) {
 			if c.slower == 0 {
 				require.LessOrEqual(t, counts[Regression]+counts[Improvement], runs/100)
 			}
+		}
+	}
+}
+
+// How often the interval has the truth in it, by kind of noise: README.md gives these numbers.
+func TestIntervalsHold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: a statistic of many comparisons, in one goroutine")
+	}
+	const runs = 300
+	noises := map[string]func(*rand.Rand) float64{
+		"normal":    func(r *rand.Rand) float64 { return r.NormFloat64() },
+		"heavy":     func(r *rand.Rand) float64 { return r.NormFloat64() / math.Sqrt(r.ExpFloat64()) },          // Student's of two degrees
+		"two modes": func(r *rand.Rand) float64 { return float64(10*r.IntN(2)-10*r.IntN(2)) + r.NormFloat64() }, // of each side
+	}
+	for name, noise := range noises {
+		for rounds, least := range map[int]float64{leastRounds: 0.92, 16: 0.94} {
+			rng := rand.New(rand.NewPCG(3, 4))
+			held, alarms := 0, 0
+			for range runs {
+				s := sample{d: make([]float64, rounds), a: []float64{1}, b: []float64{1}}
+				for i := range s.d {
+					s.d[i] = noise(rng) / 1000
+				}
+				var r Row
+				s.estimate(&r, usual.Limits)
+				if r.Low <= 0 && r.High >= 0 {
+					held++
+				}
+				if r.P < usual.Alpha {
+					alarms++
+				}
+			}
+			t.Logf("%s, %d rounds: %d of %d intervals hold, %d have p < %g", name, rounds, held, runs, alarms, usual.Alpha)
+			require.GreaterOrEqual(t, held, int(least*runs), name)
+			require.LessOrEqual(t, alarms, 9, name)
 		}
 	}
 }
