@@ -227,6 +227,37 @@ func TestCleanSeriesHaveNoShifts(t *testing.T) {
 	}
 }
 
+// The cut is that of the definition, with all sums made anew.
+func TestFarthest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 13))
+	mean := func(a, b []float64, pairs float64) float64 {
+		var sum float64
+		for _, x := range a {
+			sum += distance(x, b)
+		}
+		return sum / pairs
+	}
+	for range 100 {
+		v := make([]float64, 8+rng.IntN(40))
+		for i := range v {
+			v[i] = rng.NormFloat64() + float64(i/12)
+		}
+		want, best := 0, 0.0
+		for cut := segment; cut <= len(v)-segment; cut++ {
+			a, b := v[:cut], v[cut:]
+			n, m := float64(len(a)), float64(len(b))
+			q := n * m / (n + m) * (2*mean(a, b, n*m) - mean(a, a, n*(n-1)) - mean(b, b, m*(m-1)))
+			if q > best {
+				want, best = cut, q
+			}
+		}
+		require.Equal(t, want, farthest(v))
+	}
+	for n := range 2 * segment {
+		require.Zero(t, farthest(make([]float64, n)))
+	}
+}
+
 func TestChangePointsOfOddSeries(t *testing.T) {
 	require.Empty(t, ChangePoints(nil, 0.02))
 	require.Empty(t, ChangePoints([]float64{1}, 0.02))
