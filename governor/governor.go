@@ -65,7 +65,9 @@ func (g *Governor) SetConstraints(c Constraints) error {
 	if err != nil {
 		return err
 	}
-	g.constraints.Store(&c)
+	if now := g.constraints.Load(); now == nil || *now != c { // the same again are no other goals
+		g.constraints.Store(&c)
+	}
 	return nil
 }
 

@@ -50,6 +50,7 @@ func TestClimbsIntoWhatLasts(t *testing.T) {
 	g := join(t, m, false, nil)
 	m.Run(g, deadline, 50)
 	with := func(budget time.Duration) int {
+		require.NoError(t, g.SetConstraints(governor.Constraints{Deadline: deadline}), "the same goals again are no news")
 		d := g.NextWithin(budget)
 		g.Observe(m.Profile.Levels[d.Level].Latency[0])
 		return d.Level
@@ -64,7 +65,7 @@ func TestClimbsIntoWhatLasts(t *testing.T) {
 	require.Equal(t, 3, with(deadline))
 	require.Equal(t, 1, with(deadline/2))
 	require.NoError(t, g.SetConstraints(governor.Constraints{Deadline: 2 * deadline}))
-	require.Equal(t, 5, with(2*deadline), "other goals count at once")
+	require.Equal(t, 5, g.NextWithin(2*deadline).Level, "other goals count at once")
 }
 
 // Share gives a model nothing when nothing is left, and a queue may be behind already.
@@ -162,6 +163,21 @@ func TestRefusals(t *testing.T) {
 		c := good
 		change(&c)
 		_, err := governor.New(c)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// The estimator is made first, so it has to bear what New is about to refuse.
+func TestRefusedProfiles(t *testing.T) {
+	for want, p := range map[string]*governor.Profile{
+		"Profile is nil":          nil,
+		"0 levels":                {},
+		"level 0 has 0 latencies": {Configurations: make([]governor.Configuration, 1), Levels: make([]governor.Level, 1)},
+		"latency 0s":              {Configurations: make([]governor.Configuration, 1), Levels: []governor.Level{{Latency: make([]time.Duration, 1)}}},
+		"1e-09 CPUs":              {Configurations: make([]governor.Configuration, 1), Levels: []governor.Level{{Latency: []time.Duration{1}}}, Cores: 1e-9},
+		"+Inf CPUs":               {Configurations: make([]governor.Configuration, 1), Levels: []governor.Level{{Latency: []time.Duration{1}}}, Cores: math.Inf(1)},
+	} {
+		_, err := governor.New(governor.Config{Profile: p, Estimator: estimator.New(p, nil), Policy: steady.New(nil), Constraints: governor.Constraints{Deadline: 1}})
 		require.ErrorContains(t, err, want)
 	}
 }

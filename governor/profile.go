@@ -63,8 +63,9 @@ func (p *Profile) Check() error {
 	if !(p.Idle >= 0 && p.Idle < 1e6) {
 		return fmt.Errorf("governor: idle power %v, expected watts", p.Idle)
 	}
-	if !(p.Cores >= 0) {
-		return fmt.Errorf("governor: profile measured with %v CPUs, expected 0 or more", p.Cores)
+	// A quota is a thousandth of a CPU at least, and estimators divide by it.
+	if p.Cores != 0 && !(p.Cores >= 1e-3 && p.Cores <= 1<<16) {
+		return fmt.Errorf("governor: profile measured with %v CPUs, expected 0 or 0.001 to 65536", p.Cores)
 	}
 	return nil
 }

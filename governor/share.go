@@ -1,6 +1,7 @@
 package governor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,7 +41,7 @@ func Share(claims []Claim, budget float64) (limits []time.Duration, ok bool, err
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return claims[b].Priority - claims[a].Priority })
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(claims[b].Priority, claims[a].Priority) })
 	ok = true
 	for _, i := range order {
 		limit, reached, found := claims[i].next(-1, 0, budget)
@@ -110,8 +111,12 @@ func (c *Claim) next(above float64, old time.Duration, spare float64) (limit tim
 		}
 		for k := range c.Profile.Configurations {
 			margin := exact.Exp(float64(quantile * c.Estimate.Width(c.Profile, l, k)))
-			t := time.Duration(float64(float64(c.Estimate.Median(c.Profile, l, k)*margin)*1e9)) + 1
-			if t > c.Constraints.Deadline || c.busy(t)-c.busy(old) > spare {
+			ns := float64(float64(c.Estimate.Median(c.Profile, l, k)*margin) * 1e9)
+			if !(ns < float64(c.Constraints.Deadline)) { // of a broken machine it may be more than a Duration holds
+				continue
+			}
+			t := time.Duration(ns) + 1
+			if c.busy(t)-c.busy(old) > spare {
 				continue
 			}
 			if !found || t < limit || t == limit && a > accuracy {

@@ -82,6 +82,26 @@ func TestShareRefusals(t *testing.T) {
 	}
 }
 
+// What no Duration holds is too long, and no difference of two priorities may overflow.
+func TestShareOfExtremes(t *testing.T) {
+	p := governortest.Profile()
+	claim := func(priority int) governor.Claim {
+		return governor.Claim{Profile: p, Estimate: estimator.New(p, nil).Estimate(), Constraints: governor.Constraints{Deadline: 100 * time.Millisecond}, Priority: priority}
+	}
+	for _, slowdown := range []float64{1e15, math.Inf(1), math.NaN()} {
+		broken := claim(0)
+		broken.Estimate.Slowdown[0] = slowdown
+		limits, ok, err := governor.Share([]governor.Claim{broken, claim(0)}, 1)
+		require.NoError(t, err)
+		require.False(t, ok)
+		require.Zero(t, limits[0], "%v", slowdown)
+		require.Positive(t, limits[1])
+	}
+	limits, _, err := governor.Share([]governor.Claim{claim(math.MinInt), claim(math.MaxInt)}, 0.5)
+	require.NoError(t, err)
+	require.Less(t, limits[0], limits[1])
+}
+
 // Two models answer a camera's frames one after another on one device, which is half as slow again for a while. Without
 // shares the second has what the first leaves; with them both are in time, and the first has priority.
 func TestShareOnADevice(t *testing.T) {

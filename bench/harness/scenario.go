@@ -204,11 +204,11 @@ func (p *Plan) stream(ctx context.Context, t *Target, c *chunker) error {
 func (p *Plan) server(ctx context.Context, t *Target, qps float64, c *chunker) error {
 	arrivals := rand.New(rand.NewPCG(p.Seed, 1))
 	began := time.Now()
-	gap := func() time.Duration { return time.Duration(arrivals.ExpFloat64() / qps * 1e9) }
+	gap := func() time.Duration { return time.Duration(min(arrivals.ExpFloat64()/qps*1e9, longest)) }
 	due := gap()
 	for c.start(); !p.enough(due, c.total, Server.percentile()); {
 		t.Yield()
-		waitUntil(began.Add(due))
+		waitUntil(ctx, began.Add(due))
 		if err := t.Run(ctx); err != nil {
 			return err
 		}
@@ -222,11 +222,14 @@ func (p *Plan) server(ctx context.Context, t *Target, qps float64, c *chunker) e
 }
 
 // waitUntil sleeps while there is time and spins at the end: a sleep alone comes back late by some 60 µs, more
-// than an inference of a small network takes.
-func waitUntil(t time.Time) {
+// than an inference of a small network takes. An interrupt ends the waiting within a tenth of a second.
+func waitUntil(ctx context.Context, t time.Time) {
 	const spin = 500 * time.Microsecond
-	if rest := time.Until(t); rest > 2*spin {
-		time.Sleep(rest - spin)
+	for rest := time.Until(t); rest > 2*spin; rest = time.Until(t) {
+		if ctx.Err() != nil {
+			return
+		}
+		time.Sleep(min(rest-spin, 100*time.Millisecond))
 	}
 	for time.Until(t) > 0 { //nolint:revive // looking at the clock is the work
 	}

@@ -13,18 +13,21 @@ command -v cmake >/dev/null || missing "no cmake"
 command -v "$cxx" >/dev/null || missing "no C++ compiler ($cxx)"
 python=python3
 [ -x .venv/bin/python ] && python=.venv/bin/python
-mkdir -p "$out/source"
+mkdir -p "$out"
 # The checksum of the archive is in requirements.txt; pip refuses any other.
 if [ ! -f "$out/source/loadgen.cc" ]; then
     "$python" -m pip download -q --disable-pip-version-check --no-deps --no-binary :all: --require-hashes \
         -r bench/loadgen/requirements.txt -d "$out/archive" || missing "pip could not download mlcommons-loadgen"
-    tar xzf "$out"/archive/mlcommons_loadgen-*.tar.gz --strip-components=1 -C "$out/source"
+    rm -rf "$out/source" "$out/unpacked"
+    mkdir "$out/unpacked"
+    tar xzf "$out"/archive/mlcommons_loadgen-*.tar.gz --strip-components=1 -C "$out/unpacked"
+    mv "$out/unpacked" "$out/source" # all of it, whatever interrupts
 fi
-cmake -S . -B build -DCMAKE_BUILD_TYPE=Release >"$out/log" && cmake --build build -j 2 --target dynofabackend >>"$out/log" 2>&1 || {
+cmake -S . -B "$out/engine" >"$out/log" && cmake --build "$out/engine" -j 2 --target dynofabackend >>"$out/log" 2>&1 || {
     cat "$out/log"
     exit 1
 }
-cp "build/native/examples/libdynofabackend.so" "$out/"
+cp "$out/engine/native/examples/libdynofabackend.so" "$out/"
 if [ ! -f "$out/libloadgen.a" ]; then
     (
         cd "$out/source"

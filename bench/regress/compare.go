@@ -52,8 +52,10 @@ type Comparison struct {
 	Effect  float64 `json:"effect"`
 	Alpha   float64 `json:"alpha"`
 	Rows    []Row   `json:"rows"`
-	// Governed is only of result files.
+	// Governed is only of result files, as is Missing: rows of A that B does not have, of which nobody knows whether
+	// they are the same.
 	Governed []Governed `json:"governed,omitempty"`
+	Missing  []string   `json:"missing,omitempty"`
 	Verdict  Verdict    `json:"verdict"`
 	Seconds  float64    `json:"seconds"`
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -61,6 +62,8 @@ func fake(mode string) int {
 		case "short":
 			b.Wall = b.Wall[1:]
 			_ = enc.Encode(b)
+		case "stuck":
+			time.Sleep(time.Minute)
 		case "zero":
 			b.Wall[0] = 0
 			_ = enc.Encode(b)
@@ -137,6 +140,16 @@ func TestWorkersThatMisbehave(t *testing.T) {
 	o.Levels = []int{2}
 	_, err = Compare(context.Background(), fakeSide(t, good), fakeSide(t, good), o)
 	require.ErrorContains(t, err, "no level 2, expected 0 to 1")
+}
+
+// Whoever interrupts a comparison is told so, and not that the worker is no good.
+func TestInterruptedComparison(t *testing.T) {
+	a, b := fakeSide(t, "ns 100000"), fakeSide(t, "stuck")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := Compare(ctx, a, b, usual)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.NotContains(t, err.Error(), "without a word")
 }
 
 func TestSelfTestCounts(t *testing.T) {

@@ -2,7 +2,8 @@
 # gate.sh BASE [FLAG...]: is this tree slower than revision BASE, or is its governor worse? Builds both, plays the suite
 # of scenarios with each, and lets them take turns; flags go to the second dynofa bench compare. Exit status: 0 no, 1 yes,
 # 2 it could not be measured, 3 inconclusive.
-set -euo pipefail
+set -eEuo pipefail
+trap 'exit 2' ERR # a full disk is no regression
 cd "$(dirname "$0")/../.."
 base=${1:-}
 if [ -z "$base" ] || ! git rev-parse -q --verify "$base^{commit}" >/dev/null; then
@@ -37,7 +38,7 @@ else
 fi
 speed=0
 "$work/b/dynofa" bench compare "$work/a/dynofa" "$work/b/dynofa" "$@" || speed=$?
-for status in 2 1 3; do
+for status in $governor $speed; do [[ $status == [013] ]] || exit 2; done # 2, or what a signal leaves
+for status in 1 3; do
     if [ $governor = $status ] || [ $speed = $status ]; then exit $status; fi
 done
-exit $((governor | speed))

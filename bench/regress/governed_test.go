@@ -78,6 +78,24 @@ func TestGovernedRowsByHand(t *testing.T) {
 	require.Equal(t, g.Low, g.High, "equal differences have no spread")
 }
 
+// A scenario that is gone is no scenario that is the same; one that is new has nothing to be compared with.
+func TestMissingRowsAreInconclusive(t *testing.T) {
+	l := Limits{Effect: 0.02, Alpha: 0.01}
+	p := policy.Ablation()[0]
+	two, one := played(t, p, sim.Suite()[:2], 5), played(t, p, sim.Suite()[:1], 5)
+	c, err := CompareFiles(two, one, l)
+	require.NoError(t, err)
+	require.Equal(t, Inconclusive, c.Verdict)
+	require.Len(t, c.Missing, 1)
+	require.Equal(t, c.Missing, c.Names(Inconclusive))
+	var table strings.Builder
+	c.Print(&table)
+	require.Contains(t, table.String(), "B has no "+c.Missing[0])
+	c, err = CompareFiles(one, two, l)
+	require.NoError(t, err)
+	require.Equal(t, Same, c.Verdict)
+}
+
 func TestGovernedRefuses(t *testing.T) {
 	one := sim.Suite()[:1]
 	l := Limits{Effect: 0.02, Alpha: 0.01}

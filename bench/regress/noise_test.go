@@ -2,6 +2,7 @@ package regress
 
 import (
 	"encoding/json"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -115,6 +116,42 @@ func TestReplayedComparisons(t *testing.T) {
 	}
 }
 
+// How often the interval has the truth in it, by kind of noise: README.md gives these numbers.
+func TestIntervalsHold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("SKIPPED: -short: a statistic of many comparisons, in one goroutine")
+	}
+	const runs = 300
+	noises := map[string]func(*rand.Rand) float64{
+		"normal":    func(r *rand.Rand) float64 { return r.NormFloat64() },
+		"heavy":     func(r *rand.Rand) float64 { return r.NormFloat64() / math.Sqrt(r.ExpFloat64()) },          // Student's of two degrees
+		"two modes": func(r *rand.Rand) float64 { return float64(10*r.IntN(2)-10*r.IntN(2)) + r.NormFloat64() }, // of each side
+	}
+	for name, noise := range noises {
+		for rounds, least := range map[int]float64{leastRounds: 0.92, 16: 0.94} {
+			rng := rand.New(rand.NewPCG(3, 4))
+			held, alarms := 0, 0
+			for range runs {
+				s := sample{d: make([]float64, rounds), a: []float64{1}, b: []float64{1}}
+				for i := range s.d {
+					s.d[i] = noise(rng) / 1000
+				}
+				var r Row
+				s.estimate(&r, usual.Limits)
+				if r.Low <= 0 && r.High >= 0 {
+					held++
+				}
+				if r.P < usual.Alpha {
+					alarms++
+				}
+			}
+			t.Logf("%s, %d rounds: %d of %d intervals hold, %d have p < %g", name, rounds, held, runs, alarms, usual.Alpha)
+			require.GreaterOrEqual(t, held, int(least*runs), name)
+			require.LessOrEqual(t, alarms, 9, name)
+		}
+	}
+}
+
 // results are what rows come to in series of one machine.
 func results(t *testing.T) map[string][]float64 {
 	values := map[string][]float64{}
@@ -187,6 +224,37 @@ func TestCleanSeriesHaveNoShifts(t *testing.T) {
 		}
 		t.Logf("%s: %d false shifts in %d clean series of 100", name, found, runs)
 		require.LessOrEqual(t, found, 1, name)
+	}
+}
+
+// The cut is that of the definition, with all sums made anew.
+func TestFarthest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 13))
+	mean := func(a, b []float64, pairs float64) float64 {
+		var sum float64
+		for _, x := range a {
+			sum += distance(x, b)
+		}
+		return sum / pairs
+	}
+	for range 100 {
+		v := make([]float64, 8+rng.IntN(40))
+		for i := range v {
+			v[i] = rng.NormFloat64() + float64(i/12)
+		}
+		want, best := 0, 0.0
+		for cut := segment; cut <= len(v)-segment; cut++ {
+			a, b := v[:cut], v[cut:]
+			n, m := float64(len(a)), float64(len(b))
+			q := n * m / (n + m) * (2*mean(a, b, n*m) - mean(a, a, n*(n-1)) - mean(b, b, m*(m-1)))
+			if q > best {
+				want, best = cut, q
+			}
+		}
+		require.Equal(t, want, farthest(v))
+	}
+	for n := range 2 * segment {
+		require.Zero(t, farthest(make([]float64, n)))
 	}
 }
 

@@ -38,6 +38,7 @@ type asked interface {
 
 // worker is a process of a side.
 type worker struct {
+	ctx   context.Context // whose end is that of the process
 	name  string
 	cmd   *exec.Cmd
 	in    io.WriteCloser
@@ -47,7 +48,7 @@ type worker struct {
 }
 
 func (s *Side) start(ctx context.Context) (*worker, error) {
-	w := &worker{name: s.Name, cmd: exec.CommandContext(ctx, s.Argv[0], s.Argv[1:]...), lines: make(chan []byte), said: &Tail{}}
+	w := &worker{ctx: ctx, name: s.Name, cmd: exec.CommandContext(ctx, s.Argv[0], s.Argv[1:]...), lines: make(chan []byte), said: &Tail{}}
 	w.cmd.Stderr = w.said
 	w.cmd.Env = append(os.Environ(), s.Env...)
 	w.cmd.WaitDelay = time.Second
@@ -91,9 +92,14 @@ func (w *worker) answer(v any) error {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
+	case <-w.ctx.Done():
+		return fmt.Errorf("%s: %w", w.name, w.ctx.Err())
 	case line, ok := <-w.lines:
 		if !ok {
-			_ = w.close() // what it said is complete afterwards
+			_ = w.close()           // what it said is complete afterwards
+			if w.ctx.Err() != nil { // that is why
+				return fmt.Errorf("%s: %w", w.name, w.ctx.Err())
+			}
 			return fmt.Errorf("%s: the worker ended: %s", w.name, w.said.Last("without a word; does this build have bench worker?"))
 		}
 		d := json.NewDecoder(strings.NewReader(string(line)))

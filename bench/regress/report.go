@@ -8,9 +8,12 @@ import (
 	"text/tabwriter"
 )
 
-// Names lists the rows with a verdict.
+// Names lists the rows with a verdict; missing ones are inconclusive.
 func (c *Comparison) Names(v Verdict) []string {
 	var names []string
+	if v == Inconclusive {
+		names = slices.Clone(c.Missing)
+	}
 	for i := range c.Rows {
 		if c.Rows[i].Verdict == v {
 			names = append(names, c.Rows[i].Name)
@@ -44,11 +47,18 @@ func (c *Comparison) Print(out io.Writer) {
 	if len(c.Governed) > 0 {
 		c.printGoverned(out)
 	}
+	for _, name := range c.Missing {
+		fmt.Fprintf(out, "\nB has no %s\n", name)
+	}
 	fmt.Fprintf(out, "\n%s\n", c.Verdict)
 }
 
 func (c *Comparison) printRows(out io.Writer) {
-	fmt.Fprintf(out, "effect %.2g %%, false alarms at most %.2g %% of comparisons; change is B over A, positive is slower\n\n", 100*c.Effect, 100*c.Alpha)
+	alarms := fmt.Sprintf("false alarms at most %.2g %% of comparisons", 100*c.Alpha)
+	if c.Backend == "" {
+		alarms = "of a process a side: what differs between two of one program counts, too"
+	}
+	fmt.Fprintf(out, "effect %.2g %%, %s; change is B over A, positive is slower\n\n", 100*c.Effect, alarms)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "verdict\tchange\t%.4g %% interval\tp\tfinds\tA ms\tB ms\tpairs\tdirty\trow\n", 100*(1-c.Alpha))
 	for i := range c.Rows {

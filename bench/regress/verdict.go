@@ -143,6 +143,9 @@ func (c *Comparison) overall() Verdict {
 		verdicts = append(verdicts, c.Governed[i].Verdict)
 	}
 	verdict := Same
+	if len(c.Missing) > 0 {
+		verdict = Inconclusive
+	}
 	for _, v := range verdicts {
 		switch {
 		case v == Regression:

@@ -41,8 +41,10 @@ typedef struct {
     double latency_ms; /* median */
 } dynofa_governor_level;
 
+/* struct_size tells which fields the caller knows: later ones count as 0, and those that a later
+ * header has are not looked at. */
 typedef struct {
-    uint32_t struct_size; /* sizeof(dynofa_governor_config) */
+    uint32_t struct_size; /* sizeof(dynofa_governor_config), at least 8 */
     uint32_t level_count;
     const dynofa_governor_level *levels; /* read during the call only */
     double deadline_ms;

@@ -41,12 +41,17 @@ func dynofa_governor_new(config *C.dynofa_governor_config, out *C.dynofa_governo
 	return C.DYNOFA_GOVERNOR_OK
 }
 
-func create(config *C.dynofa_governor_config, out *C.dynofa_governor) (uint64, error) {
+func create(given *C.dynofa_governor_config, out *C.dynofa_governor) (uint64, error) {
 	switch {
-	case config == nil || out == nil:
+	case given == nil || out == nil:
 		return 0, fmt.Errorf("config or out is NULL, expected both")
-	case config.struct_size != C.sizeof_dynofa_governor_config:
-		return 0, fmt.Errorf("struct_size is %d, expected %d", config.struct_size, C.sizeof_dynofa_governor_config)
+	case given.struct_size < 8:
+		return 0, fmt.Errorf("struct_size is %d, expected %d", given.struct_size, C.sizeof_dynofa_governor_config)
+	}
+	var config C.dynofa_governor_config
+	known := min(given.struct_size, C.sizeof_dynofa_governor_config)
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&config)), known), unsafe.Slice((*byte)(unsafe.Pointer(given)), known))
+	switch {
 	case config.levels == nil:
 		return 0, fmt.Errorf("levels is NULL, expected an array of level_count, which is %d", config.level_count)
 	case config.level_count == 0 || config.level_count > maxLevels:

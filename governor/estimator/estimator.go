@@ -123,8 +123,12 @@ type Estimator struct {
 	last     int       // configuration
 }
 
-// New makes an Estimator for a profile that Profile.Check finds nothing wrong with; a nil Config is the zero one.
+// New makes an Estimator for a profile; a nil Config is the zero one. That of a profile with something wrong is empty:
+// governor.New and governor.Share, which it was made for, refuse the profile and say what it is.
 func New(p *governor.Profile, c *Config) *Estimator {
+	if p == nil || p.Check() != nil {
+		return &Estimator{}
+	}
 	if c == nil {
 		c = &Config{}
 	}

@@ -282,6 +282,24 @@ func TestFaults(t *testing.T) {
 	})
 }
 
+// A CPU that is switched off keeps its directory and loses what is in it; another of its package tells the same.
+func TestThrottleOfAnUnpluggedCPU(t *testing.T) {
+	r := newRig(t, "x86-server", nil)
+	const cpu0, cpu1 = "sys/devices/system/cpu/cpu0/", "sys/devices/system/cpu/cpu1/"
+	r.step()
+	r.step()
+	counter := cpu0 + "thermal_throttle/package_throttle_total_time_ms"
+	r.counters[cpu1+"thermal_throttle/package_throttle_total_time_ms"] = r.counters[counter]
+	delete(r.counters, counter)
+	require.NoError(t, r.root.Write(cpu0+"online", "0\n"))
+	require.NoError(t, r.root.Remove(cpu0+"thermal_throttle"))
+	require.NoError(t, r.root.Remove(cpu0+"topology"))
+	for range 4 {
+		r.step()
+	}
+	require.InDelta(t, 0.1, r.row("throttle", "share").Reading.Value, 1e-9)
+}
+
 // A file that is not there at first is found after it has appeared.
 func TestAppearsLater(t *testing.T) {
 	each(t, func(t *testing.T, r *rig, f file) {

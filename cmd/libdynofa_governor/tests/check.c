@@ -4,6 +4,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -53,8 +54,8 @@ static void configs(void) {
     char one[1] = {'x'};
     refused("config", NULL, "NULL");
     check(dynofa_governor_new(&c, NULL, NULL, 9) == DYNOFA_GOVERNOR_E_ARGUMENT, "out", "was taken");
-    c.struct_size = 8;
-    refused("struct_size", &c, "struct_size is 8");
+    c.struct_size = 7;
+    refused("struct_size", &c, "struct_size is 7");
     c = fine(), c.levels = NULL;
     refused("levels", &c, "levels is NULL");
     c = fine(), c.level_count = 0;
@@ -86,6 +87,26 @@ static void configs(void) {
     dynofa_governor g = 77;
     check(dynofa_governor_new(&c, &g, one, 1) != DYNOFA_GOVERNOR_OK && one[0] == 0, "a sentence",
           "was not cut to its size");
+}
+
+/* Programs of older and of newer headers: what only one side knows does not count. */
+static void sizes(void) {
+    char why[200] = "";
+    dynofa_governor g = 0;
+    dynofa_governor_config c = fine();
+    c.policy = "not known to the caller", c.threads = 9999;
+    c.struct_size = offsetof(dynofa_governor_config, policy);
+    check(dynofa_governor_new(&c, &g, why, sizeof why) == DYNOFA_GOVERNOR_OK, "an older config",
+          why);
+    dynofa_governor_free(&g);
+    struct {
+        dynofa_governor_config config;
+        uint64_t later;
+    } newer = {fine(), UINT64_MAX};
+    newer.config.struct_size = sizeof newer;
+    check(dynofa_governor_new(&newer.config, &g, why, sizeof why) == DYNOFA_GOVERNOR_OK,
+          "a newer config", why);
+    dynofa_governor_free(&g);
 }
 
 static void handles(void) {
@@ -211,6 +232,7 @@ static void signals(void) {
 
 int main(void) {
     configs();
+    sizes();
     handles();
     loop();
     share();

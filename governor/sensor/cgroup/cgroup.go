@@ -170,7 +170,7 @@ func (s *Sensor) where(now time.Duration) (dir string, up int) {
 	if !ok {
 		return "", 0
 	}
-	if text, err = s.mounts.Read(now); err != nil {
+	if text, err = s.mounts.ReadAll(now); err != nil {
 		return "", 0
 	}
 	root, mount, ok := parseMount(text)

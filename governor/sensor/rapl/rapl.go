@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dynofa/dynofa/governor"
 	"github.com/dynofa/dynofa/governor/sensor/internal/source"
 	"github.com/dynofa/dynofa/governor/sensor/internal/sysfs"
 )
@@ -72,7 +73,9 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 		if err != nil {
 			z.has = false
 			failed, unread = err, err
-			s.zones.Rescan()
+			if sysfs.Condition(err) == governor.Missing {
+				s.zones.Rescan()
+			}
 			continue
 		}
 		joules, seconds, err := z.step(uj, now)

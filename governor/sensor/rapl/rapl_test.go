@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dynofa/dynofa/governor/sensor/fakeroot"
 	"github.com/dynofa/dynofa/governor/sensor/internal/sysfs"
 )
 
@@ -37,4 +38,18 @@ func TestStep(t *testing.T) {
 	_, _, _ = z.step(10, 0)
 	_, _, err := z.step(5, time.Second)
 	require.ErrorIs(t, err, sysfs.ErrBackwards)
+}
+
+// Most systems let only root read the meter: that it is not ours is no reason to look for others all the time.
+func TestUnreadableMeterIsCheap(t *testing.T) {
+	root := fakeroot.Root(t.TempDir())
+	require.NoError(t, root.Write("sys/class/powercap/intel-rapl:0/name", "package-0\n"))
+	require.NoError(t, root.Write("sys/class/powercap/intel-rapl:0/energy_uj", "<unsupported>\n")) // as root, nothing is forbidden
+	s := New(string(root))
+	defer s.Close()
+	var now time.Duration
+	require.Less(t, testing.AllocsPerRun(100, func() {
+		now += 100 * time.Millisecond
+		require.ErrorIs(t, s.Read(now)[0].Err, sysfs.ErrUnsupported)
+	}), 1., "a look into the directory every two seconds")
 }

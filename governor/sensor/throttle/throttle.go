@@ -34,20 +34,28 @@ func (p *pack) Close() {
 func New(root string) *Sensor {
 	s := &Sensor{}
 	at := sysfs.At(root, "sys/devices/system/cpu").Path
-	seen := map[uint64]bool{}
+	seen := map[uint64]bool{}        // packages that have their CPU
+	packageOf := map[string]uint64{} // read once: there may be hundreds of CPUs, and all are looked at every two seconds
 	s.packages = sysfs.Follow(at, func(name string) (*pack, bool) {
 		if number, ok := strings.CutPrefix(name, "cpu"); !ok || number == "" || number[0] < '0' || number[0] > '9' {
+			return nil, false
+		}
+		number, known := packageOf[name]
+		if !known {
+			id := sysfs.At(at, name, "topology/physical_package_id")
+			defer id.Close()
+			var err error
+			if number, err = id.Uint(0); err != nil {
+				return nil, false
+			}
+			packageOf[name] = number
+		}
+		if seen[number] {
 			return nil, false
 		}
 		p := &pack{time: sysfs.At(at, name, "thermal_throttle/package_throttle_total_time_ms"),
 			count: sysfs.At(at, name, "thermal_throttle/package_throttle_count")}
 		if _, err := p.count.Uint(0); sysfs.Condition(err) == governor.Missing {
-			return nil, false
-		}
-		id := sysfs.At(at, name, "topology/physical_package_id")
-		defer id.Close()
-		number, err := id.Uint(0)
-		if err != nil || seen[number] {
 			p.count.Close()
 			return nil, false
 		}
@@ -65,7 +73,7 @@ func New(root string) *Sensor {
 
 // Read takes the package that was slowed down most.
 func (s *Sensor) Read(now time.Duration) []source.Row {
-	share, events, found := 0.0, uint64(0), false
+	share, events, found, gone := 0.0, uint64(0), false, false
 	var failed, uncounted error
 	for _, p := range s.packages.List(now) {
 		ms, err := p.time.Uint(now)
@@ -85,9 +93,12 @@ func (s *Sensor) Read(now time.Duration) []source.Row {
 		n, err := p.count.Uint(now)
 		if err != nil {
 			uncounted = err
-			s.packages.Rescan()
+			gone = gone || sysfs.Condition(err) == governor.Missing
 		}
 		events += n
+	}
+	if gone { // a CPU that is off-line keeps its directory: another of its package takes its place
+		s.packages.Close()
 	}
 	switch {
 	case len(s.packages.List(now)) == 0:

@@ -20,9 +20,9 @@ func (h *handle) openFile(path string) error {
 	return nil
 }
 
-func (h *handle) pread(buf []byte) (int, error) {
+func (h *handle) pread(buf []byte, at int) (int, error) {
 	for {
-		n, err := unix.Pread(h.fd-1, buf, 0)
+		n, err := unix.Pread(h.fd-1, buf, int64(at))
 		if err != unix.EINTR { //nolint:errorlint // unix.Pread answers a bare Errno
 			return n, err
 		}

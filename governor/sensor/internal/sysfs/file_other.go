@@ -21,13 +21,13 @@ func (h *handle) openFile(path string) error {
 	return f.Close()
 }
 
-func (h *handle) pread(buf []byte) (int, error) {
+func (h *handle) pread(buf []byte, at int) (int, error) {
 	f, err := os.Open(h.path)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	n, err := f.ReadAt(buf, 0)
+	n, err := f.ReadAt(buf, int64(at))
 	if err == io.EOF { //nolint:errorlint // ReadAt answers a bare io.EOF
 		err = nil
 	}

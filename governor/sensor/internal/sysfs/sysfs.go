@@ -82,7 +82,13 @@ func At(root string, elem ...string) *File {
 
 // Read is the content of the file, without spaces around it; it is valid until the next Read. A file that cannot
 // be opened is tried again after a second.
-func (f *File) Read(now time.Duration) ([]byte, error) {
+func (f *File) Read(now time.Duration) ([]byte, error) { return f.read(now, false) }
+
+// ReadAll is Read for lists of the kernel, such as mountinfo, of which it answers a page at a time, however large the
+// buffer is.
+func (f *File) ReadAll(now time.Duration) ([]byte, error) { return f.read(now, true) }
+
+func (f *File) read(now time.Duration, all bool) ([]byte, error) {
 	if !f.h.open() {
 		if !f.retry.Due(now, Again) {
 			return nil, f.err
@@ -92,7 +98,10 @@ func (f *File) Read(now time.Duration) ([]byte, error) {
 		}
 	}
 	for {
-		n, err := f.h.pread(f.buf)
+		n, err := f.h.pread(f.buf, 0)
+		for more := n; all && err == nil && more > 0 && n < len(f.buf); n += more {
+			more, err = f.h.pread(f.buf[n:], n)
+		}
 		if err != nil || !f.fixed && f.h.replaced() {
 			// The device is gone, or the file is another one by now: look again at once, then once a second.
 			f.h.close()

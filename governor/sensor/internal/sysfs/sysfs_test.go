@@ -100,6 +100,23 @@ func TestConditions(t *testing.T) {
 	}
 }
 
+// The kernel answers a list a page at a time. A mountinfo as long as a container's would take privileges to make; the
+// process's memory has as long a list, whose every entry ends with the same line.
+func TestLongListOfTheKernel(t *testing.T) {
+	f := At("/", "proc/self/smaps")
+	defer f.Close()
+	text, err := f.ReadAll(0)
+	if err != nil {
+		t.Skip("SKIPPED: no /proc/self/smaps")
+	}
+	whole, err := os.ReadFile("/proc/self/smaps")
+	require.NoError(t, err)
+	require.Greater(t, len(whole), 2*os.Getpagesize())
+	require.InDelta(t, len(whole), len(text), float64(len(whole))/4, "it changes by being read")
+	lines := strings.Split(string(text), "\n")
+	require.Contains(t, lines[len(lines)-1], "VmFlags:")
+}
+
 // A File sees what its path has now, whatever happened to the one it has open.
 func TestFile(t *testing.T) {
 	dir := t.TempDir()
