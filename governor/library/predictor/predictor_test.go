@@ -248,15 +248,15 @@ func TestIllegalSubnetsAreNamed(t *testing.T) {
 	p, err := New(Public(s), random(rand.New(rand.NewPCG(1, 0)), 128, 8, 1))
 	require.NoError(t, err)
 	for want, change := range map[string]func(n *ofa.Subnet){
-		"ks is 19 long, expected 20 values":        func(n *ofa.Subnet) { n.Kernels = n.Kernels[1:] },
-		"e is 0 long, expected 20 values":          func(n *ofa.Subnet) { n.Expands = nil },
-		"d is 6 long, expected 5 values":           func(n *ofa.Subnet) { n.Depths = append(n.Depths, 2) },
-		"d[4] is 5, expected 1 to 4":               func(n *ofa.Subnet) { n.Depths[4] = 5 },
-		"d[0] is -1, expected 1 to 4":              func(n *ofa.Subnet) { n.Depths[0] = -1 },
-		"ks[19] is 4, expected one of [3 5 7]":     func(n *ofa.Subnet) { n.Kernels[19] = 4 },
-		"e[0] is 5, expected one of [3 4 6]":       func(n *ofa.Subnet) { n.Expands[0] = 5 },
-		"r is 111, expected 112 to 239":            func(n *ofa.Subnet) { n.Resolution = 111 },
-		"r is 240, expected 112 to 239":            func(n *ofa.Subnet) { n.Resolution = 240 },
+		"ks is 19 long, expected 20 values":                func(n *ofa.Subnet) { n.Kernels = n.Kernels[1:] },
+		"e is 0 long, expected 20 values":                  func(n *ofa.Subnet) { n.Expands = nil },
+		"d is 6 long, expected 5 values":                   func(n *ofa.Subnet) { n.Depths = append(n.Depths, 2) },
+		"d[4] is 5, expected 1 to 4":                       func(n *ofa.Subnet) { n.Depths[4] = 5 },
+		"d[0] is -1, expected 1 to 4":                      func(n *ofa.Subnet) { n.Depths[0] = -1 },
+		"ks[19] is 4, expected one of [3 5 7]":             func(n *ofa.Subnet) { n.Kernels[19] = 4 },
+		"e[0] is 5, expected one of [3 4 6]":               func(n *ofa.Subnet) { n.Expands[0] = 5 },
+		"r is 111, expected 112 to 239":                    func(n *ofa.Subnet) { n.Resolution = 111 },
+		"r is 240, expected 112 to 239":                    func(n *ofa.Subnet) { n.Resolution = 240 },
 		fmt.Sprintf("r is %d, expected 112 ", math.MinInt): func(n *ofa.Subnet) { n.Resolution = math.MinInt },
 	} {
 		n := s.Largest()
