@@ -28,9 +28,10 @@ typedef void *(*ptx_memory)(uint64_t address, size_t bytes);
     COUNT(instructions)                                                                            \
     COUNT(fma)                                                                                     \
     COUNT(mma)                                                                                     \
-    COUNT(branches) COUNT(barriers) COUNT(loads) COUNT(load_sectors) COUNT(load_bytes)             \
-        COUNT(stores) COUNT(store_sectors) COUNT(store_bytes) COUNT(shared_requests)               \
-            COUNT(shared_turns) COUNT(shared_least)
+    COUNT(branches)                                                                                \
+    COUNT(barriers) COUNT(loads) COUNT(load_sectors) COUNT(load_bytes) COUNT(stores)               \
+        COUNT(store_sectors) COUNT(store_bytes) COUNT(shared_requests) COUNT(shared_turns)         \
+            COUNT(shared_least)
 typedef struct ptx_counts {
 #define COUNT(name) uint64_t name;
     PTX_COUNTS(COUNT)

@@ -17,8 +17,6 @@ static const struct {
 };
 enum { COMPUTATION_COUNT = sizeof computations / sizeof computations[0] };
 
-/* ---- Reading ----------------------------------------------------------------------------------*/
-
 typedef struct registers { /* %name0 to %name<count - 1> */
     char name[8];
     int wide;
@@ -45,8 +43,9 @@ typedef struct reader {
     ptx_entry *e; /* the one being read */
     registers sets[MOST_SETS];
     uint32_t set_count, label_count, capacity;
-    label *labels;       /* MOST_LABELS */
-    char (*jumps)[NAME]; /* of each instruction: the label it goes to */
+    uint32_t registers[2]; /* slots of registers, of words and of longs */
+    label *labels;         /* MOST_LABELS */
+    char (*jumps)[NAME];   /* of each instruction: the label it goes to */
 } reader;
 
 static void refuse(reader *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -91,6 +90,16 @@ static const registers *set_of(const reader *r, const char *token, uint32_t *num
     return NULL;
 }
 
+/* Constants are behind all registers, and there once. */
+static uint16_t constant(reader *r, int wide, uint64_t value) {
+    const uint64_t *start = wide ? r->e->long_start : r->e->word_start;
+    const uint32_t count = wide ? r->e->longs : r->e->words;
+    uint32_t at = r->registers[wide];
+    while (at < count && start[at] != value)
+        at++;
+    return at < count ? (uint16_t)at : new_slot(r, wide, value);
+}
+
 /* The slot of a register or of a constant: a number, the bits of a float, or an address of shared
  * memory or of parameters, both of which begin at 0. */
 static uint16_t slot_of(reader *r, const char *token, char width) {
@@ -104,7 +113,7 @@ static uint16_t slot_of(reader *r, const char *token, char width) {
         if (strcmp(token, special[i]) == 0)
             return i;
     if (wide && (strcmp(token, r->shared) == 0 || strcmp(token, r->e->parameter) == 0))
-        return new_slot(r, wide, 0);
+        return constant(r, wide, 0);
     char *end = NULL;
     if (begins(token, "0f"))
         number = (uint32_t)strtoul(token + 2, &end, 16);
@@ -116,7 +125,15 @@ static uint16_t slot_of(reader *r, const char *token, char width) {
     }
     if (width == 'h')
         number &= 0xFFFF;
-    return new_slot(r, wide, wide ? (uint64_t)strtoll(token, NULL, 0) : number);
+    return constant(r, wide, wide ? (uint64_t)strtoll(token, NULL, 0) : number);
+}
+
+/* The slot of a register that is written. */
+static uint16_t result_of(reader *r, const char *token, char width) {
+    const uint16_t slot = slot_of(r, token, width);
+    if (slot >= r->registers[width == 'l'] || (width != 'l' && slot < SPECIAL_SLOTS))
+        refuse(r, "%s is no register", token);
+    return slot;
 }
 
 /* Splits "{%f1, %f2}, [%rd3+4]" into %f1, %f2, [%rd3+4]. */
@@ -188,7 +205,8 @@ static void read_access(reader *r, instruction *in, char *name, char **operand, 
         in->wide = in->size == 8 || (set != NULL && set->wide); /* a word may go into 64 bits */
         if (in->wide && (in->code == CODE_STORE || in->count != 1))
             refuse(r, "%s with registers of 64 bits is not understood", name);
-        in->slot[o] = slot_of(r, operand[first + o], in->wide ? 'l' : 'w');
+        in->slot[o] = (in->code == CODE_LOAD ? result_of : slot_of)(r, operand[first + o],
+                                                                    in->wide ? 'l' : 'w');
     }
 }
 
@@ -243,7 +261,7 @@ static void read_instruction(reader *r, char *text) {
             count != MOST_OPERANDS)
             refuse(r, "%s of %u operands is not understood", name, (unsigned)count);
         for (uint32_t i = 0; i < MOST_OPERANDS && !r->failed; i++)
-            in->slot[i] = slot_of(r, operand[i], 'w');
+            in->slot[i] = (i < 4 ? result_of : slot_of)(r, operand[i], 'w');
     } else if (begins(name, "ld.") || begins(name, "st.")) {
         in->code = name[0] == 'l' ? CODE_LOAD : CODE_STORE;
         read_access(r, in, name, operand, count);
@@ -258,7 +276,8 @@ static void read_instruction(reader *r, char *text) {
             refuse(r, "%s takes %zu operands, not %u", name, strlen(computations[i].operands),
                    (unsigned)count);
         for (uint32_t o = 0; o < count && !r->failed; o++)
-            in->slot[o] = slot_of(r, operand[o], computations[i].operands[o]);
+            in->slot[o] =
+                (o == 0 ? result_of : slot_of)(r, operand[o], computations[i].operands[o]);
     }
 }
 
@@ -275,8 +294,11 @@ static void read_registers(reader *r, const char *text) {
     *s = (registers){.wide = strstr(type, "64") != NULL, .count = count};
     memcpy(s->name, name, sizeof name);
     s->first = s->wide ? r->e->longs : r->e->words;
+    if (r->e->count > 0)
+        refuse(r, "registers behind instructions");
     for (unsigned i = 0; i < count && !r->failed; i++)
         new_slot(r, s->wide, UINT64_MAX);
+    r->registers[s->wide] = s->wide ? r->e->longs : r->e->words;
 }
 
 static void begin_entry(reader *r, ptx_module *m, const char *text) {
@@ -288,7 +310,8 @@ static void begin_entry(reader *r, ptx_module *m, const char *text) {
     e->next = m->entries;
     m->entries = r->e = e;
     r->set_count = r->label_count = r->capacity = 0;
-    e->words = SPECIAL_SLOTS;
+    e->words = r->registers[0] = SPECIAL_SLOTS;
+    r->registers[1] = 0;
     e->most_threads = EMULATOR_THREADS;
     e->word_start = calloc(MOST_SLOTS, sizeof *e->word_start);
     e->long_start = calloc(MOST_SLOTS, sizeof *e->long_start);
