@@ -23,11 +23,9 @@ static DYNC_INLINE void means(const dync_dense_args *a, const float *x, uint32_t
         for (uint32_t i = 0; i < AHEAD; i++)
             values[i] += dync_load(x + (size_t)r * a->x_row + input(a, from, i));
     }
-    if (a->count == 1)
-        return;
     DYNC_UNROLL
     for (uint32_t i = 0; i < AHEAD; i++)
-        values[i] /= (float)a->count;
+        values[i] *= a->share;
 }
 
 /* images is a constant where it is used. */
@@ -38,8 +36,6 @@ static DYNC_INLINE void dense(const dync_dense_args *a, const uint32_t images) {
     const uint32_t there = images == 1 ? 1 : least(images, a->n - first);
     const float *x = a->x + (size_t)first * a->x_image;
     const float *weight = a->weight + (size_t)block_x() * a->w_panel + quad * 4;
-    const uint32_t o = t % DYNK_PANEL, part = t / DYNK_PANEL, out = block_x() * DYNK_PANEL + o;
-    const float bias = a->bias == NULL ? 0.0f : dync_load(a->bias + least(out, a->out - 1));
     float4 sum[DYNC_DENSE_IMAGES];
     DYNC_UNROLL
     for (uint32_t m = 0; m < images; m++)
@@ -65,6 +61,8 @@ static DYNC_INLINE void dense(const dync_dense_args *a, const uint32_t images) {
     for (uint32_t m = 0; m < images; m++)
         put4(dync_shared + m * DYNC_DENSE_SUMS + lane / DYNC_DENSE_PART * DYNK_PANEL + t * 4,
              sum[m]);
+    const uint32_t o = t % DYNK_PANEL, part = t / DYNK_PANEL, out = block_x() * DYNK_PANEL + o;
+    const float bias = a->bias == NULL ? 0.0f : dync_load(a->bias + least(out, a->out - 1));
     dync_barrier();
 
     /* DYNC_DENSE_PART lanes a thread, then PARTS of those. */
@@ -96,9 +94,10 @@ static DYNC_INLINE void dense(const dync_dense_args *a, const uint32_t images) {
     a->y[(size_t)(first + image) * a->y_image + out] = activate4(y, a->act)[0];
 }
 
-DYNC_ENTRY(DYNC_DENSE_THREADS) void dync_dense_x1(const dync_dense_args a) {
+/* Left to itself, ptxas keeps a few registers less than it needs, for a block more. */
+DYNC_ENTRY_BLOCKS(DYNC_DENSE_THREADS, 4) void dync_dense_x1(const dync_dense_args a) {
     dense(&a, 1);
 }
-DYNC_ENTRY(DYNC_DENSE_THREADS) void dync_dense_x4(const dync_dense_args a) {
+DYNC_ENTRY_BLOCKS(DYNC_DENSE_THREADS, 2) void dync_dense_x4(const dync_dense_args a) {
     dense(&a, DYNC_DENSE_IMAGES);
 }

@@ -212,15 +212,17 @@ static inline dync_launch dync_average_launch(const dync_average_args *a) {
     return l;
 }
 
-/* ---- Dense: y = act(bias + sum w * mean), mean = 1/count * sum of the rows of x ---------------
- * With rows = count = 1 a dense layer. With the sums of a depthwise convolution (rows = its parts,
- * x_row = its channels, x_image = rows * x_row, count = the pixels of a map) the first half of
- * squeeze-excitation; its second half, with DYNK_ACT_HSIGMOID, writes the gate. */
+/* ---- Dense: y = act(bias + sum w * mean), mean = share * sum of the rows of x -----------------
+ * With rows = share = 1 a dense layer. With the sums of a depthwise convolution (rows = its parts,
+ * x_row = its channels, x_image = rows * x_row, share = 1 / the pixels of a map) the first half of
+ * squeeze-excitation; its second half, with DYNK_ACT_HSIGMOID, writes the gate. A division in the
+ * kernel would be a call, for which registers are spilled. */
 typedef struct dync_dense_args {
     const float *x;             /* [n][rows] rows of in floats, x_image and x_row apart, scalar */
     const float *weight, *bias; /* bias [out], scalar, or NULL for zeros */
     float *y;                   /* [n][out], y_image apart, scalar */
-    uint32_t n, rows, count, in, out, x_row, x_image, y_image, w_panel, act;
+    uint32_t n, rows, in, out, x_row, x_image, y_image, w_panel, act;
+    float share;
 } dync_dense_args;
 
 /* A block owns a panel of one image, or of DYNC_DENSE_IMAGES: for these it reads the weights once.

@@ -137,7 +137,6 @@ static dync_dense_args dense_args(const issue *i, const float *x, const matrix *
         .y = y,
         .n = i->images,
         .rows = 1,
-        .count = 1,
         .in = in,
         .out = out,
         .x_row = in,
@@ -145,6 +144,7 @@ static dync_dense_args dense_args(const issue *i, const float *x, const matrix *
         .y_image = (uint32_t)map_pixel(out),
         .w_panel = (uint32_t)weight->w_panel,
         .act = act,
+        .share = 1,
     };
 }
 
@@ -201,7 +201,7 @@ static void block_of(issue *i, const plan_block *pb, const float *from, float *t
         dync_dense_args d = dense_args(i, c->sums, &pb->w->reduce, pb->w->reduce_bias, c->tight,
                                        b->mid, b->squeeze, DYNK_ACT_RELU);
         d.rows = dync_depthwise_parts(b->in_side, b->stride);
-        d.count = out;
+        d.share = 1 / (float)out;
         d.x_image = d.rows * d.x_row;
         launch(i, dync_dense_launch(&d), &d);
         end_part(i, DYNOFA_LAYER_SQUEEZE, number, (uint64_t)b->mid * b->squeeze);

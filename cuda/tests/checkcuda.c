@@ -530,11 +530,11 @@ static void try_average(check *c, uint32_t area, uint32_t channels) {
     run(c, dync_average_launch(&a), &a, &r, 1);
 }
 
-static void ref_dense(check *c, const dync_dense_args *a, float *y, uint32_t act) {
+static void ref_dense(check *c, const dync_dense_args *a, uint32_t count, float *y, uint32_t act) {
     buffer mean = buffer_new(c, a->in, 0, 0);
     for (uint32_t image = 0; image < a->n; image++) {
         dynk_average_f32_ref(&(dynk_average_args){a->x + (size_t)image * a->x_image, mean.p,
-                                                  a->rows, a->in, a->x_row, a->count});
+                                                  a->rows, a->in, a->x_row, count});
         dynk_dense_f32_ref(&(dynk_dense_args){.x = mean.p,
                                               .weight = a->weight,
                                               .bias = a->bias,
@@ -549,9 +549,10 @@ static void ref_dense(check *c, const dync_dense_args *a, float *y, uint32_t act
 static void try_dense(check *c, uint32_t rows, uint32_t in, uint32_t out) {
     const data kind = (data)(random_next(c) % DATA_KINDS);
     const uint32_t panels = dync_ceil_div(out, DYNK_PANEL);
+    const uint32_t count = rows == 1 ? 1 : rows * upto(c, 16); /* what the sums are of */
     dync_dense_args a = {.n = upto(c, 9),
                          .rows = rows,
-                         .count = rows == 1 ? 1 : rows * upto(c, 16),
+                         .share = 1 / (float)count,
                          .in = in,
                          .out = out,
                          .x_row = in + upto(c, 3) - 1,
@@ -563,16 +564,16 @@ static void try_dense(check *c, uint32_t rows, uint32_t in, uint32_t out) {
     buffer weight = input(c, panels, (size_t)in * DYNK_PANEL, a.w_panel, kind);
     buffer bias = scalars(c, out, kind);
     result r = result_of(c, &a.y, (layout){1, a.n, out, 0, a.y_image, (dynk_act)a.act},
-                         (double)in + rows + 2);
+                         (double)in + rows + 3);
     a.x = x.p;
     a.weight = weight.p;
     a.bias = one_in(c, 2) ? bias.p : NULL;
     dync_dense_args ref = a;
-    ref_dense(c, &ref, r.want.p, a.act);
+    ref_dense(c, &ref, count, r.want.p, a.act);
     ref.x = buffer_abs(c, x).p;
     ref.weight = buffer_abs(c, weight).p;
     ref.bias = ABS(a.bias, bias);
-    ref_dense(c, &ref, r.magnitude.p, DYNK_ACT_NONE);
+    ref_dense(c, &ref, count, r.magnitude.p, DYNK_ACT_NONE);
     run(c, dync_dense_launch(&a), &a, &r, 1);
     if (c->fault != NULL)
         return;
