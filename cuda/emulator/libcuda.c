@@ -7,9 +7,8 @@
  *   - Device memory cannot be touched by the host: addresses that it is given are of a mapping
  *     without access, and the kernels' own lies elsewhere. New memory is NaN, each allocation ends
  *     at a page that nothing may touch, and its addresses are not used again.
- *   - PTX is read: its version and target have to suit the driver and the device, and an entry
- *     needs as many bytes of parameters as the emulated kernel takes, which is run in its place.
- * One that is not of ours does nothing.
+ *   - PTX has to suit the driver and the device by version and target; an entry takes as many bytes
+ *     of parameters as the emulated kernel that is run in its place. Others do nothing.
  *
  * The environment makes it fail; it is read at each call.
  *   DYNOFA_FAKE_CUDA_FAIL        NAME:N[:CODE],...: call N of the function, counted from when the

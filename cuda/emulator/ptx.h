@@ -14,8 +14,6 @@ ptx_module *ptx_read(const char *text, char *why, size_t size);
 void ptx_free(ptx_module *m);
 
 const ptx_entry *ptx_find(const ptx_module *m, const char *name); /* or NULL */
-size_t ptx_parameters(const ptx_entry *e);                        /* bytes */
-uint32_t ptx_most_threads(const ptx_entry *e);
 
 /* Where bytes of global memory are for the host, or NULL if no kernel may touch them. */
 typedef void *(*ptx_memory)(uint64_t address, size_t bytes);
@@ -29,9 +27,9 @@ typedef void *(*ptx_memory)(uint64_t address, size_t bytes);
     COUNT(fma)                                                                                     \
     COUNT(mma)                                                                                     \
     COUNT(branches)                                                                                \
-    COUNT(barriers) COUNT(loads) COUNT(load_sectors) COUNT(load_bytes) COUNT(stores)               \
-        COUNT(store_sectors) COUNT(store_bytes) COUNT(shared_requests) COUNT(shared_turns)         \
-            COUNT(shared_least)
+    COUNT(barriers)                                                                                \
+    COUNT(loads) COUNT(load_sectors) COUNT(load_bytes) COUNT(stores) COUNT(store_sectors)          \
+        COUNT(store_bytes) COUNT(shared_requests) COUNT(shared_turns) COUNT(shared_least)
 typedef struct ptx_counts {
 #define COUNT(name) uint64_t name;
     PTX_COUNTS(COUNT)

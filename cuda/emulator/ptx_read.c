@@ -437,11 +437,3 @@ const ptx_entry *ptx_find(const ptx_module *m, const char *name) {
         e = e->next;
     return e;
 }
-
-size_t ptx_parameters(const ptx_entry *e) {
-    return e->parameters;
-}
-
-uint32_t ptx_most_threads(const ptx_entry *e) {
-    return e->most_threads;
-}

@@ -1,4 +1,4 @@
-/* The orders in which threads and blocks run: between emulator.c and ptx.c. */
+/* The orders in which threads and blocks run: between emulator.c and ptx_run.c. */
 #ifndef WALK_H
 #define WALK_H
 
