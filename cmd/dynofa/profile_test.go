@@ -88,7 +88,7 @@ func TestProfileThenScore(t *testing.T) {
 // TestProfileOfSeveral: engines and numbers of threads have a folder each.
 func TestProfileOfSeveral(t *testing.T) {
 	dir, model, _ := workshop(t)
-	out := succeed(t, "profile", model, "-o", dir, "--limit", "100ms", "--backend", "purego", "--threads", "1,2")
+	out := succeed(t, "profile", model, "-o", dir, "--limit", "1s", "--backend", "purego", "--threads", "1,2")
 	require.Contains(t, out, "purego_t2: purego, threads 2: ")
 	for threads, folder := range map[int]string{1: "purego_t1", 2: "purego_t2"} {
 		table, err := latency.Load(filepath.Join(dir, folder))
