@@ -20,6 +20,6 @@ for source in */*.cu; do
         -c -o "$folder/$kernel.o" "$source"
 done
 # shellcheck disable=SC2086
-$cc -std=c11 -O2 -fPIC -fvisibility=hidden "$@" -Iemulator -Iinclude -I../kernels/include -shared -Wl,-soname,libcuda.so.1 \
-    -O3 -Wl,-Bsymbolic -o "$folder/libcuda.so.1" emulator/*.c "$folder"/*.o -lm -lpthread
+$cc -std=c11 -O3 -fPIC -fvisibility=hidden "$@" -Iemulator -Iinclude -I../kernels/include -shared -Wl,-soname,libcuda.so.1 \
+    -Wl,-Bsymbolic -o "$folder/libcuda.so.1" emulator/*.c "$folder"/*.o -lm -lpthread
 rm -f "$folder"/*.o
